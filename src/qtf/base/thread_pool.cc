@@ -1,0 +1,89 @@
+#include "qtf/base/thread_pool.h"
+
+#include <sched.h>
+
+#include "qtf/base/error.h"
+
+namespace qtf {
+
+namespace {
+
+// A decoded token starts hundreds of jobs of some microseconds each, so workers spin for about that long
+// before they sleep; sleeping costs the next job a wake-up of ~50 us.
+constexpr int kSpins = 20000;
+
+int cores_available() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+template <class V>
+void wait_while_equal(std::atomic<V>& value, V old) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    relax();
+  }
+  value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  if (threads < 0 || threads > 1024) {
+    throw_input_error("threads", "expected 0 (all cores) to 1024, got {}", threads);
+  }
+  if (threads == 0) threads = std::max(1, cores_available());
+  errors_.resize(static_cast<size_t>(threads));
+  for (int worker = 1; worker < threads; ++worker) {
+    threads_.emplace_back([this, worker] { work(worker); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stop_ = true;
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+}
+
+void ThreadPool::call(int worker) {
+  try {
+    (*job_)(worker);
+  } catch (...) {
+    errors_[static_cast<size_t>(worker)] = std::current_exception();
+  }
+}
+
+void ThreadPool::work(int worker) {
+  uint64_t seen = 0;
+  while (true) {
+    wait_while_equal(generation_, seen);
+    seen = generation_.load(std::memory_order_acquire);
+    if (stop_) return;
+    call(worker);
+    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_one();
+  }
+}
+
+void ThreadPool::run(const std::function<void(int)>& job) {
+  job_ = &job;
+  for (auto& error : errors_) error = nullptr;
+  pending_.store(static_cast<int>(threads_.size()), std::memory_order_release);
+  if (!threads_.empty()) {
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+  }
+  call(0);
+  for (int left = pending_.load(); left != 0; left = pending_.load()) wait_while_equal(pending_, left);
+  for (auto& error : errors_) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+}  // namespace qtf

@@ -1,0 +1,49 @@
+// Matrix products, single-threaded: each worker of a pool multiplies its own part.
+//
+// Every element of a result is one chain of fused multiply-adds over k = 0, 1, 2, …, whatever the number of
+// rows, the blocking or the form of the operands. So one product serves training and inference, and a token's
+// result does not depend on the tokens beside it.
+#pragma once
+
+#include <cstdint>
+
+#include "qtf/base/aligned.h"
+#include "qtf/tensor/matrix.h"
+
+namespace qtf {
+
+enum class Into { overwrite, accumulate };
+
+/// C[m, n] = A[m, k] · B[k, n], or C += A · B. A and B may have any strides (pass `w.transposed()` for x·Wᵀ).
+/// No two of them may overlap C. float and double.
+template <class T>
+void gemm(ConstMatrix<T> a, ConstMatrix<T> b, Matrix<T> c, Into into = Into::overwrite);
+
+/// A right-hand operand B[k, n] laid out in column panels, packed once and used in many products
+/// (weights: once an update in training, once at load in inference).
+template <class T>
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  explicit PackedMatrix(ConstMatrix<T> b) { pack(b); }
+
+  /// Replaces the contents by B; keeps the memory if it suffices.
+  void pack(ConstMatrix<T> b);
+
+  bool empty() const { return panels_.empty(); }
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  const T* panels() const { return panels_.data(); }
+
+ private:
+  AlignedVector<T> panels_;
+  int64_t rows_ = 0;
+  int64_t cols_ = 0;
+};
+
+/// C[m, n] = A[m, k] · B[:k, :n], or C += …: k and n are taken from A and C, and may be less than B's rows and
+/// columns (a nested level is a prefix).
+template <class T>
+void gemm(ConstMatrix<T> a, const PackedMatrix<T>& b, Matrix<T> c, Into into = Into::overwrite);
+
+}  // namespace qtf
