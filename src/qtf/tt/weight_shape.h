@@ -38,4 +38,45 @@ struct CoreSpec {
   int64_t fan_out = 0;
 };
 
+/// A row of the table: all that the command line, help, docs and tests need to know of a kind.
+struct ShapeKindInfo {
+  ShapeKind kind;
+  std::string_view name;
+  std::string_view summary;
+  std::string_view options;  ///< of the text form, for help: "rank=R[,out=AxB][,in=AxB][,outer=S]"
+};
+
+/// The table of shapes, in ShapeKind's order.
+const std::vector<ShapeKindInfo>& shape_kinds();
+
+/// Parses "dense", "chain:rank=48", "chain:rank=48,out=16x32,in=16x16,outer=24", "mpo:rank=16,out=8x16,in=8x16",
+/// "btt:rank=2,out=8x16,in=8x16" for a map of the given size; modes left out are balanced factors (btt, mpo: two
+/// modes; chain: one each). Throws InputError naming what does not fit and the nearest that does (ranks beyond
+/// the full rank, modes whose product is not the width, unknown kinds or options with a suggestion).
+WeightShape parse_shape(std::string_view text, int64_t out, int64_t in);
+
+/// The text form that parse_shape takes back to the same shape.
+std::string to_string(const WeightShape& shape);
+
+/// Throws InputError if the shape's modes, ranks or levels do not fit its sizes. For shapes read from files.
+void validate(const WeightShape& shape);
+
+/// The shape of a kind whose parameter count is nearest to, and not above, `max_parameters` (at least rank 1).
+WeightShape shape_with_parameters(ShapeKind kind, int64_t out, int64_t in, int64_t max_parameters);
+
+/// The stored tensors, in file order.
+std::vector<CoreSpec> cores(const WeightShape& shape);
+
+/// Numbers stored: the sum over cores.
+int64_t parameters(const WeightShape& shape);
+
+/// Multiply-accumulates for one token, as forward executes them. level 0: the largest.
+int64_t macs(const WeightShape& shape, int level = 0);
+
+/// Number of levels, at least 1.
+int level_count(const WeightShape& shape);
+
+/// The centre rank of a level (chain); 0 otherwise. level 0: the largest.
+int64_t level_rank(const WeightShape& shape, int level);
+
 }  // namespace qtf::tt

@@ -1,0 +1,80 @@
+// A linear map y = x·Wᵀ whose weights have any shape: forward, backward, and conversion to and from dense.
+// nn/ builds its layers from these; adding a shape means one subclass in its own file and one table row.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "qtf/base/arena.h"
+#include "qtf/tensor/gemm.h"
+#include "qtf/tensor/matrix.h"
+#include "qtf/tt/weight_shape.h"
+
+namespace qtf::tt {
+
+enum class Use { training, inference };
+
+/// The cores are the parameters; the factors are the matrices that products use. For most shapes they are the
+/// same numbers; where a shape is faster rebuilt (truncated outer bonds, interleaved trains above the break-even
+/// rank), prepare() makes the factors once an update, and pull_back() takes their gradient to the cores.
+///
+/// Const members are safe to call from many threads, each with its own scratch. `level` 0 is the largest.
+/// Results for a row depend on that row only (see tensor/gemm.h).
+template <class T>
+class LinearMap {
+ public:
+  virtual ~LinearMap() = default;
+
+  const WeightShape& shape() const { return shape_; }
+
+  /// Numbers in the factors' gradient. Where factors_are_cores(), laid out exactly as the cores end to end.
+  virtual int64_t factor_size() const = 0;
+  virtual bool factors_are_cores() const = 0;
+
+  /// Makes factors and packed panels from the cores (end to end, in cores(shape()) order). `cores` must outlive
+  /// the map and its next prepare(). Inference skips what only backward needs.
+  virtual void prepare(const T* cores, Use use) = 0;
+
+  /// Numbers that forward() saves for backward() for `rows` tokens.
+  virtual int64_t saved_size(int64_t rows) const = 0;
+
+  /// y[M, out] = x[M, in]·Wᵀ. saved: saved_size(M) numbers for backward, or nullptr.
+  virtual void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const = 0;
+
+  /// dx = dy·W or dx += dy·W (skipped if dx.data is null), and dfactors += the factors' gradient.
+  virtual void backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,
+                        T* dfactors, int level, Arena& scratch) const = 0;
+
+  /// Embedding: y[i, :] = W[rows[i], :], in size. gather_saved_size numbers go to `saved` unless it is null.
+  virtual int64_t gather_saved_size(int64_t rows) const = 0;
+  virtual void gather(std::span<const int32_t> rows, Matrix<T> y, T* saved, int level, Arena& scratch) const = 0;
+
+  /// dfactors += the gradient of gather, rows in order.
+  virtual void gather_backward(std::span<const int32_t> rows, ConstMatrix<T> dy, const T* saved, T* dfactors,
+                               int level, Arena& scratch) const = 0;
+
+  /// dcores = the cores' gradient from the factors' (overwritten). Not called where factors_are_cores().
+  virtual void pull_back(const T* cores, const T* dfactors, T* dcores, Arena& scratch) const = 0;
+
+  /// w[out, in] = the dense matrix of a level.
+  virtual void to_dense(const T* cores, T* w, int level, Arena& scratch) const = 0;
+
+ protected:
+  explicit LinearMap(WeightShape shape) : shape_(std::move(shape)) {}
+
+ private:
+  WeightShape shape_;
+};
+
+/// Makes the map of a validated shape. float and double.
+template <class T>
+std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape& shape);
+
+/// Cores (end to end) of the best approximation of w[out, in] that this shape's decomposition gives: truncated
+/// SVD (chain; nested prefixes are each optimal), TT-SVD (mpo), blockwise SVD (btt). Returns the relative
+/// Frobenius error ‖W − Ŵ‖/‖W‖. Sources: Oseledets 2011; arXiv 2406.06248 for btt.
+template <class T>
+double from_dense(const WeightShape& shape, const T* w, T* cores);
+
+}  // namespace qtf::tt
