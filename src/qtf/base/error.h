@@ -26,7 +26,8 @@ class IoError : public std::runtime_error {
 
 /// Throws InputError with `[place] message`.
 template <class... Args>
-[[noreturn]] void throw_input_error(std::string_view place, fmt::format_string<Args...> format, Args&&... args) {
+[[noreturn]] void throw_input_error(std::string_view place, fmt::format_string<Args...> format,
+                                    Args&&... args) {
   throw InputError(fmt::format("[{}] {}", place, fmt::format(format, std::forward<Args>(args)...)));
 }
 

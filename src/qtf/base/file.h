@@ -30,12 +30,13 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// The file's contents. Throws like MappedFile.
+/// The file's contents; pipes and other unmappable files too. Throws like MappedFile.
 std::string read_file(const std::filesystem::path& path);
 
 /// A file being written beside its place: `path` appears (or is replaced) only at commit(), which syncs and
 /// renames. Destroyed without commit, it leaves nothing. Throws IoError with path and reason (a full disk is
-/// named as such).
+/// named as such). Until then the bytes lie in `path`.tmp, which the next writer reuses if this one is
+/// killed.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);
@@ -64,8 +65,9 @@ class AtomicFile {
 /// Replaces `path` by `bytes` atomically.
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 
-/// An exclusive advisory lock (flock) on `folder`/.lock, held for the object's life; it goes with the process,
-/// so a killed run leaves no stale lock. Throws InputError naming the folder if another process holds it.
+/// An exclusive advisory lock (flock) on `folder`/.lock, held for the object's life; it goes with the
+/// process, so a killed run leaves no stale lock. Throws InputError naming the folder if another process
+/// holds it.
 class FolderLock {
  public:
   explicit FolderLock(const std::filesystem::path& folder);
@@ -76,5 +78,10 @@ class FolderLock {
  private:
   int fd_ = -1;
 };
+
+namespace internal {
+/// What AtomicFile says when writing `path` fails with the errno value `error`.
+std::string write_error_text(const std::filesystem::path& path, int error);
+}  // namespace internal
 
 }  // namespace qtf

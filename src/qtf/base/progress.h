@@ -30,6 +30,8 @@ class Progress {
 
  private:
   void draw();
+  std::string time_text() const;
+
   std::string label_;
   int64_t total_;
   int64_t start_ = 0;

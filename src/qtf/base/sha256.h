@@ -28,7 +28,7 @@ class Sha256 {
 /// SHA-256 of `bytes`, 64 lower-case hexadecimal digits.
 std::string sha256_hex(std::string_view bytes);
 
-/// SHA-256 of a file's contents. Throws IoError if it cannot be read.
+/// SHA-256 of a file's contents. Throws like MappedFile.
 std::string sha256_file(const std::filesystem::path& path);
 
 }  // namespace qtf
