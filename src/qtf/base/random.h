@@ -44,7 +44,8 @@ struct Random {
 
   /// Uniform integer in [0, n), n > 0, without modulo bias that could be measured (n < 2^32).
   uint64_t below(uint64_t index, uint64_t n) const {
-    return static_cast<uint64_t>((static_cast<unsigned __int128>(bits(index)) * n) >> 64);
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<uint64_t>((static_cast<Wide>(bits(index)) * n) >> 64);
   }
 
   /// Standard normal (Box-Muller).

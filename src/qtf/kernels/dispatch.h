@@ -1,0 +1,49 @@
+// How a kernel is written once and compiled for every instruction set (Highway). A kernel file reads:
+//
+//   #undef HWY_TARGET_INCLUDE
+//   #define HWY_TARGET_INCLUDE "qtf/kernels/x.cc"
+//   #include "qtf/kernels/dispatch.h"
+//   HWY_BEFORE_NAMESPACE();
+//   namespace qtf::kernels::HWY_NAMESPACE {
+//   template <class T> void x(...) { … }           // once an instruction set
+//   }
+//   HWY_AFTER_NAMESPACE();
+//   #if HWY_ONCE
+//   namespace qtf::kernels {
+//   QTF_EXPORT(x)                                   // the table of compiled versions
+//   template <class T> void x(...) { x_chosen<T>()(...); }
+//   QTF_INSTANTIATE(x)
+//   }
+//   #endif
+//
+// The best version for this processor is chosen at the first call. No include guard: foreach_target.h
+// includes the kernel file, and so this header, once an instruction set.
+
+// SSSE3 machines take the baseline; everything since 2008 has SSE4, and each target costs compile time.
+#ifndef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS HWY_SSSE3
+#endif
+
+#include <hwy/foreach_target.h>
+// foreach_target.h must come first
+#include <hwy/highway.h>
+
+#ifndef QTF_KERNELS_DISPATCH_H_
+#define QTF_KERNELS_DISPATCH_H_
+
+#define QTF_EXPORT(fn)                                                                                       \
+  template <class T>                                                                                         \
+  auto fn##_chosen() {                                                                                       \
+    using Function = decltype(&HWY_STATIC_DISPATCH(fn<T>));                                                  \
+    static constexpr Function kTable[HWY_MAX_DYNAMIC_TARGETS + 2] = {nullptr, HWY_CHOOSE_TARGET_LIST(fn<T>), \
+                                                                     HWY_CHOOSE_FALLBACK(fn<T>)};            \
+    hwy::ChosenTarget& chosen = hwy::GetChosenTarget();                                                      \
+    if (chosen.GetIndex() == 0) chosen.Update(hwy::SupportedTargets());                                      \
+    return kTable[chosen.GetIndex()];                                                                        \
+  }
+
+#define QTF_INSTANTIATE(fn)               \
+  template decltype(fn<float>) fn<float>; \
+  template decltype(fn<double>) fn<double>;
+
+#endif
