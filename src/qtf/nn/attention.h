@@ -1,0 +1,27 @@
+// Causal softmax attention of one head over one sequence, forward and backward. Blocks of queries bound the
+// memory to kQueryBlock rows of scores, and backward makes the probabilities again from the kept log-sum-exp
+// (Dao et al. 2022). Training and inference call the same function; keys and values come from the activations
+// or from a cache.
+#pragma once
+
+#include "qtf/base/arena.h"
+#include "qtf/tensor/matrix.h"
+
+namespace qtf::nn {
+
+/// out[n, head_dim] = softmax(scale · q·Kᵀ, causal)·V. q[n, head_dim] are the tokens at positions first …
+/// first + n - 1; keys_t[head_dim, t] and values[t, head_dim] cover positions 0 … t - 1, t = first + n.
+/// log_sum_exp[n] is kept for backward. A row's result depends on its own and earlier positions only, bit for
+/// bit.
+template <class T>
+void attention_forward(ConstMatrix<T> q, ConstMatrix<T> keys_t, ConstMatrix<T> values, int64_t first, T scale,
+                       Matrix<T> out, T* log_sum_exp, Arena& scratch);
+
+/// For a whole sequence (first = 0): dq is overwritten; dk[t, head_dim] and dv[t, head_dim] are added to,
+/// since several query heads may share one key head.
+template <class T>
+void attention_backward(ConstMatrix<T> q, ConstMatrix<T> keys, ConstMatrix<T> values, T scale,
+                        const T* log_sum_exp, ConstMatrix<T> dout, Matrix<T> dq, Matrix<T> dk, Matrix<T> dv,
+                        Arena& scratch);
+
+}  // namespace qtf::nn

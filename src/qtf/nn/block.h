@@ -1,0 +1,90 @@
+// One transformer block, x + attention(norm(x)) then x + feed_forward(norm(x)), forward and backward, for
+// both families: Llama (RMSNorm, rotary positions, SwiGLU, grouped-query attention) and GPT-2 (LayerNorm,
+// GELU, biases).
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "qtf/base/arena.h"
+#include "qtf/nn/kv_cache.h"
+#include "qtf/nn/linear.h"
+#include "qtf/nn/norm.h"
+
+namespace qtf::nn {
+
+enum class Activation { swiglu, gelu };
+
+/// Weights of one block.
+template <class T>
+struct Block {
+  Norm<T> attention_norm;
+  std::vector<Linear<T>> qkv;  ///< q, k, v, or one map with all three; their outputs lie side by side
+  Linear<T> attention_out;
+  Norm<T> feed_forward_norm;
+  std::vector<Linear<T>> up;  ///< gate and up (SwiGLU), or one map (GELU)
+  Linear<T> down;
+};
+
+/// Sizes and tables that all blocks of a model share.
+template <class T>
+struct BlockSpec {
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  Activation activation = Activation::swiglu;
+  std::span<const T> cosines;  ///< [context, head_dim/2], empty without rotary positions
+  std::span<const T> sines;
+
+  int64_t qkv_width() const { return (heads + 2 * kv_heads) * head_dim; }
+};
+
+/// Consecutive rows of a block's input that belong to one sequence.
+template <class T>
+struct Segment {
+  int64_t row = 0;
+  int64_t rows = 0;
+  int64_t position = 0;         ///< of the first row
+  KvCache<T>* cache = nullptr;  ///< null in training: the rows are the whole sequence
+};
+
+/// Which numbers are dropped: a pure function of (key, layer, site, token, coordinate).
+struct Dropout {
+  double rate = 0;
+  uint64_t key = 0;         ///< of the training step
+  int64_t first_token = 0;  ///< number of the first row's token in the step's batch
+};
+
+/// What forward keeps for backward; all in the worker's arena.
+template <class T>
+struct BlockSaved {
+  const T* x = nullptr;
+  T *norm1_stats, *norm1, *qkv, *qkv_saved, *log_sum_exp, *attended, *out_saved;
+  T *x_mid, *norm2_stats, *norm2, *up, *up_saved, *hidden, *down_saved;
+};
+
+/// How one pass over some rows runs.
+template <class T>
+struct Pass {
+  std::span<const Segment<T>> segments;
+  int64_t rows = 0;
+  int level = 0;  ///< of nested maps, 0: the largest
+  Dropout dropout;
+};
+
+/// y[rows, D] = block(x). saved: filled for backward, or null (inference; then nothing stays in the arena).
+template <class T>
+void block_forward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer,
+                   ConstMatrix<T> x, Matrix<T> y, BlockSaved<T>* saved, Arena& arena);
+
+/// dx[rows, D] holds dy on entry and the gradient by x on return; the weights' is added to `gradients`.
+template <class T>
+void block_backward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer,
+                    const BlockSaved<T>& saved, Matrix<T> dx, T* gradients, Arena& arena);
+
+/// Drops numbers of x[rows, D] at one of a model's dropout sites (a block has sites 2·layer and 2·layer + 1;
+/// the embedding is site -1). The same call on a gradient is its backward.
+template <class T>
+void apply_dropout(const Dropout& dropout, int64_t site, Matrix<T> x);
+
+}  // namespace qtf::nn

@@ -1,0 +1,59 @@
+// Keys and values of the tokens that a sequence has seen, a layer and key head each. Keys lie transposed, so
+// that a decoded token's scores are one product along contiguous memory.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "qtf/base/aligned.h"
+#include "qtf/tensor/matrix.h"
+
+namespace qtf::nn {
+
+/// The cache of one sequence. Filled by the transformer's forward; length() tokens are valid.
+template <class T>
+class KvCache {
+ public:
+  KvCache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t capacity)
+      : kv_heads_(kv_heads),
+        head_dim_(head_dim),
+        capacity_(capacity),
+        keys_(static_cast<size_t>(layers * kv_heads * head_dim * capacity)),
+        values_(keys_.size()) {}
+
+  int64_t length() const { return length_; }
+  int64_t capacity() const { return capacity_; }
+  size_t bytes() const { return 2 * keys_.size() * sizeof(T); }
+
+  /// Forgets all but the first `length` tokens.
+  void truncate(int64_t length) { length_ = std::min(length_, length); }
+  /// Counts `tokens` more as valid, once every layer has stored them.
+  void advance(int64_t tokens) { length_ += tokens; }
+
+  /// Stores one token's key and value of a layer and head at `position`.
+  void store(int64_t layer, int64_t head, int64_t position, const T* key, const T* value) {
+    T* keys = keys_.data() + offset(layer, head);
+    for (int64_t i = 0; i < head_dim_; ++i) keys[i * capacity_ + position] = key[i];
+    std::copy_n(value, head_dim_, values_.data() + offset(layer, head) + position * head_dim_);
+  }
+
+  /// [head_dim, length].
+  ConstMatrix<T> keys_t(int64_t layer, int64_t head, int64_t length) const {
+    return {keys_.data() + offset(layer, head), head_dim_, length, capacity_};
+  }
+  /// [length, head_dim].
+  ConstMatrix<T> values(int64_t layer, int64_t head, int64_t length) const {
+    return {values_.data() + offset(layer, head), length, head_dim_};
+  }
+
+ private:
+  int64_t offset(int64_t layer, int64_t head) const {
+    return (layer * kv_heads_ + head) * head_dim_ * capacity_;
+  }
+
+  int64_t kv_heads_, head_dim_, capacity_;
+  int64_t length_ = 0;
+  AlignedVector<T> keys_, values_;
+};
+
+}  // namespace qtf::nn

@@ -1,0 +1,31 @@
+#include "qtf/nn/linear.h"
+
+#include "qtf/kernels/vector.h"
+
+namespace qtf::nn {
+
+template <class T>
+void linear_forward(const Linear<T>& layer, ConstMatrix<T> x, Matrix<T> y, T* saved, int level,
+                    Arena& scratch) {
+  layer.map->forward(x, y, saved, layer.level(level), scratch);
+  if (!layer.bias) return;
+  for (int64_t i = 0; i < y.rows; ++i) kernels::add<T>(y.cols, layer.bias, y.row(i));
+}
+
+template <class T>
+void linear_backward(const Linear<T>& layer, ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved,
+                     Matrix<T> dx, Into into_dx, T* gradients, int level, Arena& scratch) {
+  layer.map->backward(dy, x, saved, dx, into_dx, gradients + layer.map_gradient, layer.level(level), scratch);
+  if (!layer.bias) return;
+  kernels::add_column_sums<T>(dy.rows, dy.cols, dy.data, dy.row_stride, gradients + layer.bias_gradient);
+}
+
+#define QTF_INSTANTIATE_LINEAR(T)                                                                         \
+  template void linear_forward<T>(const Linear<T>&, ConstMatrix<T>, Matrix<T>, T*, int, Arena&);          \
+  template void linear_backward<T>(const Linear<T>&, ConstMatrix<T>, ConstMatrix<T>, const T*, Matrix<T>, \
+                                   Into, T*, int, Arena&);
+QTF_INSTANTIATE_LINEAR(float)
+QTF_INSTANTIATE_LINEAR(double)
+#undef QTF_INSTANTIATE_LINEAR
+
+}  // namespace qtf::nn
