@@ -2,6 +2,8 @@
 
 #include <sched.h>
 
+#include <algorithm>
+
 #include "qtf/base/error.h"
 
 namespace qtf {
@@ -9,7 +11,8 @@ namespace qtf {
 namespace {
 
 // A decoded token starts hundreds of jobs of some microseconds each, so workers spin for about that long
-// before they sleep; sleeping costs the next job a wake-up of ~50 us.
+// before they sleep; sleeping costs the next job a wake-up of ~50 us. Where threads outnumber cores, who
+// spins only keeps the others from working.
 constexpr int kSpins = 20000;
 
 int cores_available() {
@@ -25,8 +28,8 @@ void relax() {
 }
 
 template <class V>
-void wait_while_equal(std::atomic<V>& value, V old) {
-  for (int i = 0; i < kSpins; ++i) {
+void wait_while_equal(std::atomic<V>& value, V old, int spins) {
+  for (int i = 0; i < spins; ++i) {
     if (value.load(std::memory_order_acquire) != old) return;
     relax();
   }
@@ -39,7 +42,9 @@ ThreadPool::ThreadPool(int threads) {
   if (threads < 0 || threads > 1024) {
     throw_input_error("threads", "expected 0 (all cores) to 1024, got {}", threads);
   }
-  if (threads == 0) threads = std::max(1, cores_available());
+  const int cores = std::max(1, cores_available());
+  if (threads == 0) threads = cores;
+  spins_ = threads <= cores ? kSpins : 0;
   errors_.resize(static_cast<size_t>(threads));
   for (int worker = 1; worker < threads; ++worker) {
     threads_.emplace_back([this, worker] { work(worker); });
@@ -63,7 +68,7 @@ void ThreadPool::call(int worker) {
 void ThreadPool::work(int worker) {
   uint64_t seen = 0;
   while (true) {
-    wait_while_equal(generation_, seen);
+    wait_while_equal(generation_, seen, spins_);
     seen = generation_.load(std::memory_order_acquire);
     if (stop_) return;
     call(worker);
@@ -80,7 +85,8 @@ void ThreadPool::run(const std::function<void(int)>& job) {
     generation_.notify_all();
   }
   call(0);
-  for (int left = pending_.load(); left != 0; left = pending_.load()) wait_while_equal(pending_, left);
+  for (int left = pending_.load(); left != 0; left = pending_.load())
+    wait_while_equal(pending_, left, spins_);
   for (auto& error : errors_) {
     if (error) std::rethrow_exception(error);
   }

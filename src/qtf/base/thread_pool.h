@@ -50,6 +50,7 @@ class ThreadPool {
   void work(int worker);
   void call(int worker);
 
+  int spins_ = 0;  // polls before a wait sleeps
   const std::function<void(int)>* job_ = nullptr;
   std::vector<std::exception_ptr> errors_;
   std::atomic<uint64_t> generation_{0};
