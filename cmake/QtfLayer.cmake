@@ -20,6 +20,10 @@ if(QTF_BUILD_BENCHMARKS)
   find_package(benchmark REQUIRED)
 endif()
 
+if(QTF_BUILD_FUZZERS)
+  add_custom_target(fuzzers)  # all of them; scripts/fuzz runs them
+endif()
+
 function(qtf_layer name)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS" ${ARGN})
   set(dir ${CMAKE_SOURCE_DIR}/src/qtf/${name})
@@ -60,6 +64,7 @@ function(qtf_layer name)
       add_executable(${name}_${stem}_fuzz ${fuzzer})
       target_link_libraries(${name}_${stem}_fuzz PRIVATE qtf_${name} qtf_options)
       target_link_options(${name}_${stem}_fuzz PRIVATE -fsanitize=fuzzer)
+      add_dependencies(fuzzers ${name}_${stem}_fuzz)
     endforeach()
   endif()
 endfunction()
