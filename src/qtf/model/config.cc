@@ -1,0 +1,339 @@
+#include "qtf/model/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "qtf/base/error.h"
+#include "qtf/base/parse.h"
+
+namespace qtf::model {
+
+const std::vector<Preset>& presets() {
+  static const std::vector<Preset> table = {
+      {.name = "nano",
+       .summary = "51 K parameters: tests and demonstrations",
+       .width = 32,
+       .layers = 3,
+       .heads = 4,
+       .kv_heads = 2,
+       .feed_forward = 88,
+       .vocabulary = 512},
+      {.name = "tiny",
+       .summary = "1.25 M parameters: minutes on a laptop",
+       .width = 128,
+       .layers = 4,
+       .heads = 4,
+       .kv_heads = 2,
+       .feed_forward = 344,
+       .vocabulary = 4096},
+      {.name = "small",
+       .summary = "4.7 M parameters",
+       .width = 256,
+       .layers = 5,
+       .heads = 8,
+       .kv_heads = 4,
+       .feed_forward = 684,
+       .vocabulary = 4096},
+      {.name = "medium",
+       .summary = "11.7 M parameters",
+       .width = 320,
+       .layers = 8,
+       .heads = 8,
+       .kv_heads = 4,
+       .feed_forward = 856,
+       .vocabulary = 8192},
+      {.name = "large",
+       .summary = "48.8 M parameters",
+       .width = 512,
+       .layers = 14,
+       .heads = 8,
+       .kv_heads = 4,
+       .feed_forward = 1368,
+       .vocabulary = 16384},
+  };
+  return table;
+}
+
+ModelConfig preset_config(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const Preset& p : presets()) {
+    names.push_back(p.name);
+    if (p.name != name) continue;
+    ModelConfig config;
+    config.width = p.width, config.layers = p.layers, config.heads = p.heads, config.kv_heads = p.kv_heads;
+    config.feed_forward = p.feed_forward, config.vocabulary = p.vocabulary;
+    return config;
+  }
+  const std::string near = closest(name, names);
+  throw_input_error("preset", "no preset is called '{}'; choose one of {}{}", name, fmt::join(names, ", "),
+                    near.empty() ? "" : fmt::format(" (did you mean {}?)", near));
+}
+
+namespace {
+
+void check_positive(std::string_view what, int64_t value, int64_t most) {
+  if (value < 1 || value > most) throw_input_error("model", "{} must be 1 to {}, got {}", what, most, value);
+}
+
+/// Nearest multiple of `unit` to `value`, at least `unit`.
+int64_t nearest_multiple(int64_t value, int64_t unit) {
+  return std::max<int64_t>(1, (value + unit / 2) / unit) * unit;
+}
+
+/// The divisor of n nearest to d.
+int64_t nearest_divisor(int64_t n, int64_t d) {
+  int64_t best = 1;
+  for (int64_t i = 1; i <= n; ++i) {
+    if (n % i == 0 && std::abs(i - d) < std::abs(best - d)) best = i;
+  }
+  return best;
+}
+
+}  // namespace
+
+void validate(const ModelConfig& c) {
+  check_positive("vocabulary", c.vocabulary, int64_t{1} << 24);
+  check_positive("width", c.width, int64_t{1} << 16);
+  check_positive("layers", c.layers, 1024);
+  check_positive("heads", c.heads, 1024);
+  check_positive("kv-heads", c.kv_heads, 1024);
+  check_positive("feed-forward width", c.feed_forward, int64_t{1} << 20);
+  check_positive("context", c.context, int64_t{1} << 20);
+  if (c.width % c.heads != 0) {
+    throw_input_error(
+        "model", "width {} is not a multiple of {} heads; the nearest that fit are width {} or {} heads",
+        c.width, c.heads, nearest_multiple(c.width, c.heads), nearest_divisor(c.width, c.heads));
+  }
+  if (c.family == Family::llama && c.head_dim() % 2 != 0) {
+    throw_input_error(
+        "model",
+        "rotary positions need an even head size, got {} / {} = {}; the nearest width that fits is {}",
+        c.width, c.heads, c.head_dim(), nearest_multiple(c.width, 2 * c.heads));
+  }
+  if (c.heads % c.kv_heads != 0) {
+    throw_input_error("model",
+                      "{} heads are not a multiple of {} kv-heads; the nearest that fit are {} kv-heads",
+                      c.heads, c.kv_heads, nearest_divisor(c.heads, c.kv_heads));
+  }
+  if (c.family == Family::gpt2 && c.kv_heads != c.heads) {
+    throw_input_error("model", "the gpt2 family has as many kv-heads as heads ({}), got {}", c.heads,
+                      c.kv_heads);
+  }
+  if (!(c.norm_epsilon > 0) || !(c.rope_theta > 0)) {
+    throw_input_error("model", "norm epsilon and rope theta must be positive, got {} and {}", c.norm_epsilon,
+                      c.rope_theta);
+  }
+  for (const auto& [name, shape] : c.shapes) tt::validate(shape);
+}
+
+std::string block_prefix(Family family, int64_t layer) {
+  return family == Family::llama ? fmt::format("model.layers.{}.", layer)
+                                 : fmt::format("transformer.h.{}.", layer);
+}
+
+std::string_view part_name(MapPart part) {
+  switch (part) {
+    case MapPart::embedding:
+      return "embedding";
+    case MapPart::attention:
+      return "attention";
+    case MapPart::feed_forward:
+      return "ffn";
+    case MapPart::head:
+      return "head";
+  }
+  return "";
+}
+
+namespace {
+
+void add_llama_block(const ModelConfig& c, int64_t layer, std::vector<MapSpec>& maps) {
+  const std::string at = block_prefix(c.family, layer);
+  const auto add = [&](const char* name, MapPart part, int64_t out, int64_t in, bool residual) {
+    maps.push_back({at + name, part, layer, out, in, false, false, residual});
+  };
+  add("self_attn.q_proj", MapPart::attention, c.width, c.width, false);
+  add("self_attn.k_proj", MapPart::attention, c.kv_width(), c.width, false);
+  add("self_attn.v_proj", MapPart::attention, c.kv_width(), c.width, false);
+  add("self_attn.o_proj", MapPart::attention, c.width, c.width, true);
+  add("mlp.gate_proj", MapPart::feed_forward, c.feed_forward, c.width, false);
+  add("mlp.up_proj", MapPart::feed_forward, c.feed_forward, c.width, false);
+  add("mlp.down_proj", MapPart::feed_forward, c.width, c.feed_forward, true);
+}
+
+void add_gpt2_block(const ModelConfig& c, int64_t layer, std::vector<MapSpec>& maps) {
+  const std::string at = block_prefix(c.family, layer);
+  const auto add = [&](const char* name, MapPart part, int64_t out, int64_t in, bool residual) {
+    maps.push_back({at + name, part, layer, out, in, true, true, residual});
+  };
+  add("attn.c_attn", MapPart::attention, 3 * c.width, c.width, false);
+  add("attn.c_proj", MapPart::attention, c.width, c.width, true);
+  add("mlp.c_fc", MapPart::feed_forward, c.feed_forward, c.width, false);
+  add("mlp.c_proj", MapPart::feed_forward, c.width, c.feed_forward, true);
+}
+
+}  // namespace
+
+std::vector<MapSpec> linear_maps(const ModelConfig& c) {
+  std::vector<MapSpec> maps;
+  const bool llama = c.family == Family::llama;
+  maps.push_back({llama ? "model.embed_tokens" : "transformer.wte", MapPart::embedding, -1, c.vocabulary,
+                  c.width, false, false, false});
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    llama ? add_llama_block(c, layer, maps) : add_gpt2_block(c, layer, maps);
+  }
+  if (!c.tied) maps.push_back({"lm_head", MapPart::head, -1, c.vocabulary, c.width, false, false, false});
+  return maps;
+}
+
+tt::WeightShape shape_of(const ModelConfig& config, const MapSpec& map) {
+  const auto found = config.shapes.find(map.name);
+  if (found != config.shapes.end()) return found->second;
+  tt::WeightShape dense;
+  dense.out = map.out, dense.in = map.in;
+  return dense;
+}
+
+namespace {
+
+/// Parameters outside the linear maps: norms, biases, learned positions.
+int64_t other_parameters(const ModelConfig& c) {
+  const int64_t norm = c.family == Family::llama ? c.width : 2 * c.width;
+  int64_t count = (2 * c.layers + 1) * norm;
+  if (c.family == Family::gpt2) count += c.context * c.width;
+  for (const MapSpec& map : linear_maps(c)) count += map.bias ? map.out : 0;
+  return count;
+}
+
+}  // namespace
+
+int64_t parameter_count(const ModelConfig& config) {
+  int64_t count = other_parameters(config);
+  for (const MapSpec& map : linear_maps(config)) count += tt::parameters(shape_of(config, map));
+  return count;
+}
+
+int64_t dense_parameter_count(const ModelConfig& config) {
+  ModelConfig dense = config;
+  dense.shapes.clear();
+  return parameter_count(dense);
+}
+
+int64_t macs_per_token(const ModelConfig& config, int64_t position, int level) {
+  int64_t macs = config.layers * 2 * (position + 1) * config.width;
+  for (const MapSpec& map : linear_maps(config)) {
+    if (map.part == MapPart::embedding && !config.tied) continue;
+    const tt::WeightShape shape = shape_of(config, map);
+    macs += tt::macs(shape, shape.levels.empty() ? 0 : level);
+  }
+  return macs;
+}
+
+namespace {
+
+bool names(std::string_view target, const MapSpec& map) {
+  if (target == part_name(map.part)) return true;
+  if (map.name == target) return true;
+  return map.name.size() > target.size() && map.name.ends_with(target) &&
+         map.name[map.name.size() - target.size() - 1] == '.';
+}
+
+}  // namespace
+
+void apply_shape_requests(ModelConfig& config, const std::vector<std::string>& requests) {
+  const std::vector<MapSpec> maps = linear_maps(config);
+  for (const std::string& request : requests) {
+    const size_t equals = request.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      throw_input_error("shape", "expected PART=SHAPE such as ffn=chain:rank=48, got '{}'", request);
+    }
+    const std::string target = request.substr(0, equals), text = request.substr(equals + 1);
+    bool found = false;
+    for (const MapSpec& map : maps) {
+      if (!names(target, map)) continue;
+      found = true;
+      const tt::WeightShape shape = tt::parse_shape(text, map.out, map.in);
+      config.shapes.erase(map.name);
+      if (shape.kind != tt::ShapeKind::dense) config.shapes[map.name] = shape;
+    }
+    if (found) continue;
+    std::vector<std::string_view> known = {"embedding", "attention", "ffn", "head"};
+    for (const MapSpec& map : maps)
+      known.push_back(std::string_view(map.name).substr(map.name.rfind('.') + 1));
+    std::sort(known.begin() + 4, known.end());
+    known.erase(std::unique(known.begin() + 4, known.end()), known.end());
+    throw_input_error("shape", "nothing in this model is called '{}'; choose one of {}{}", target,
+                      fmt::join(known, ", "), target == "head" ? " (the head is tied to the embedding)" : "");
+  }
+}
+
+namespace {
+
+/// Every map gets the largest rank whose parameters are at most `share` of its dense ones; dense where that
+/// is no fewer.
+void set_share(ModelConfig& config, const std::vector<MapSpec>& maps, double share, tt::ShapeKind kind) {
+  config.shapes.clear();
+  for (const MapSpec& map : maps) {
+    const int64_t dense = map.out * map.in;
+    const auto allowed = static_cast<int64_t>(share * static_cast<double>(dense));
+    if (allowed >= dense) continue;
+    const tt::WeightShape shape = tt::shape_with_parameters(kind, map.out, map.in, allowed);
+    if (tt::parameters(shape) < dense) config.shapes[map.name] = shape;
+  }
+}
+
+}  // namespace
+
+void apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind) {
+  if (!(ratio >= 1) || !std::isfinite(ratio)) {
+    throw_input_error(
+        "ratio", "expected a number of at least 1 (dense parameters / stored parameters), got {}", ratio);
+  }
+  const std::vector<MapSpec> maps = linear_maps(config);
+  const double dense = static_cast<double>(dense_parameter_count(config));
+  ModelConfig trial = config;
+  set_share(trial, maps, 0, kind);
+  const double most = dense / static_cast<double>(parameter_count(trial));
+  if (ratio > most) {
+    throw_input_error("ratio", "{} cannot be reached with {} shapes: the largest for this model is {:.2f}",
+                      ratio, tt::shape_kinds()[static_cast<size_t>(kind)].name, std::floor(most * 100) / 100);
+  }
+  double low = 0, high = 1;
+  for (int i = 0; i < 40; ++i) {
+    const double middle = (low + high) / 2;
+    set_share(trial, maps, middle, kind);
+    (dense / static_cast<double>(parameter_count(trial)) >= ratio ? low : high) = middle;
+  }
+  set_share(config, maps, low, kind);
+}
+
+void apply_levels(ModelConfig& config, int levels) {
+  if (levels < 1 || levels > 4) throw_input_error("levels", "expected 1 to 4 nested levels, got {}", levels);
+  bool any = false;
+  for (auto& [name, shape] : config.shapes) {
+    if (shape.kind != tt::ShapeKind::chain) continue;
+    any = true;
+    const int64_t rank = tt::level_rank(shape, 0);
+    if (rank < levels) {
+      throw_input_error(
+          "levels", "{} has rank {}, too small for {} levels; give it a larger rank or ask for fewer levels",
+          name, rank, levels);
+    }
+    shape.levels.clear();
+    for (int k = 1; k <= levels && levels > 1; ++k) shape.levels.push_back(rank * k / levels);
+  }
+  if (!any && levels > 1) {
+    throw_input_error(
+        "levels",
+        "no map is a chain, and only chains have nested levels; add --ratio or --shape ffn=chain:rank=…");
+  }
+}
+
+int level_count(const ModelConfig& config) {
+  int most = 1;
+  for (const auto& [name, shape] : config.shapes) most = std::max(most, tt::level_count(shape));
+  return most;
+}
+
+}  // namespace qtf::model

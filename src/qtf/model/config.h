@@ -1,0 +1,105 @@
+// What a model is: sizes, family and the weight shape of each linear map. One struct, read from and written
+// to config.json, made from a preset or from flags.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "qtf/tt/weight_shape.h"
+
+namespace qtf::model {
+
+enum class Family { llama, gpt2 };
+
+/// Sizes of a decoder-only transformer. Letters in brackets as in docs/glossary.md.
+struct ModelConfig {
+  Family family = Family::llama;
+  int64_t vocabulary = 4096;  ///< V
+  int64_t width = 128;        ///< D
+  int64_t layers = 4;
+  int64_t heads = 4;  ///< H
+  int64_t kv_heads = 2;
+  int64_t feed_forward = 344;  ///< F
+  int64_t context = 128;       ///< longest sequence, in tokens
+  bool tied = true;            ///< embedding and head share one map
+  double norm_epsilon = 1e-5;
+  double rope_theta = 10000;
+  int32_t bos_token = -1;  ///< put before every text that stands alone; -1: none
+  int32_t eos_token = -1;  ///< ends a generated text; -1: none
+  /// Shapes of the maps that are not dense, by map name (see linear_maps()).
+  std::map<std::string, tt::WeightShape> shapes;
+
+  int64_t head_dim() const { return width / heads; }
+  int64_t kv_width() const { return kv_heads * head_dim(); }
+};
+
+/// A named set of sizes.
+struct Preset {
+  std::string_view name;
+  std::string_view summary;
+  int64_t width, layers, heads, kv_heads, feed_forward, vocabulary;
+};
+
+/// nano … large, 50 K to 50 M parameters.
+const std::vector<Preset>& presets();
+
+/// A preset's sizes. Throws InputError with the names that exist and the nearest.
+ModelConfig preset_config(std::string_view name);
+
+/// Throws InputError for sizes that do not fit each other, naming the nearest that do.
+void validate(const ModelConfig& config);
+
+/// Which part of the model a map belongs to: what `--shape PART=…` names.
+enum class MapPart { embedding, attention, feed_forward, head };
+
+/// The names of MapPart on the command line: embedding, attention, ffn, head.
+std::string_view part_name(MapPart part);
+
+/// What the names of a block's tensors begin with: "model.layers.3.".
+std::string block_prefix(Family family, int64_t layer);
+
+/// One linear map of a model.
+struct MapSpec {
+  std::string name;  ///< in files, without ".weight": "model.layers.0.mlp.up_proj"
+  MapPart part;
+  int64_t layer;  ///< -1 for embedding and head
+  int64_t out, in;
+  bool bias;
+  bool transposed;       ///< a dense file holds [in, out] (Hugging Face's Conv1D)
+  bool residual_output;  ///< writes into the residual stream
+};
+
+/// All linear maps in file order: embedding, blocks, head (if untied).
+std::vector<MapSpec> linear_maps(const ModelConfig& config);
+
+/// The shape that a map has in this model.
+tt::WeightShape shape_of(const ModelConfig& config, const MapSpec& map);
+
+/// Numbers stored in the whole model, with these shapes and all dense.
+int64_t parameter_count(const ModelConfig& config);
+int64_t dense_parameter_count(const ModelConfig& config);
+
+/// Multiply-accumulates for one token at the given position of a sequence (attention over `position + 1`
+/// tokens), embedding lookup left out.
+int64_t macs_per_token(const ModelConfig& config, int64_t position, int level = 0);
+
+/// Sets shapes from requests such as "ffn=chain:rank=48", "attention=dense", "up_proj=btt:rank=2": a part, or
+/// the end of a map's name. Later ones win. Throws InputError for what matches nothing or does not fit.
+void apply_shape_requests(ModelConfig& config, const std::vector<std::string>& requests);
+
+/// Picks ranks of `kind` for every map, so that the whole model has at most 1/ratio of the dense model's
+/// parameters: each map keeps the same share of its own. Throws InputError with the largest ratio that can be
+/// reached.
+void apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind = tt::ShapeKind::chain);
+
+/// Gives every chain `levels` nested levels at equal steps of its rank. Throws InputError if no map is a
+/// chain or a rank is too small.
+void apply_levels(ModelConfig& config, int levels);
+
+/// Number of nested levels of the model: the most that a map has.
+int level_count(const ModelConfig& config);
+
+}  // namespace qtf::model

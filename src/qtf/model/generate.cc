@@ -1,0 +1,194 @@
+#include "qtf/model/generate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "qtf/base/error.h"
+
+namespace qtf::model {
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Length of the UTF-8 character that begins with this byte; 1 for bytes that begin none.
+size_t character_length(unsigned char first) {
+  if (first >= 0xF0 && first < 0xF8) return 4;
+  if (first >= 0xE0) return first < 0xF0 ? 3 : 1;
+  return first >= 0xC2 ? 2 : 1;
+}
+
+bool is_continuation(char c) {
+  return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
+}
+
+/// Bytes of `text` up to the last whole character; a broken one counts as whole once what follows shows it.
+size_t whole_characters(std::string_view text) {
+  size_t i = 0;
+  while (i < text.size()) {
+    const size_t length = character_length(static_cast<unsigned char>(text[i]));
+    size_t have = 1;
+    while (have < length && i + have < text.size() && is_continuation(text[i + have])) ++have;
+    if (have < length && i + have == text.size()) return i;
+    i += have;
+  }
+  return i;
+}
+
+/// Replaces what is no UTF-8 by U+FFFD.
+std::string valid_utf8(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    const auto first = static_cast<unsigned char>(text[i]);
+    const size_t length = character_length(first);
+    size_t have = 1;
+    while (have < length && i + have < text.size() && is_continuation(text[i + have])) ++have;
+    const bool broken = have < length || (length == 1 && first >= 0x80);
+    out += broken ? std::string_view("\xEF\xBF\xBD") : text.substr(i, have);
+    i += have;
+  }
+  return out;
+}
+
+/// Length of the longest end of `text` that begins `stop` without being all of it.
+size_t overlap(std::string_view text, std::string_view stop) {
+  for (size_t n = std::min(text.size(), stop.size() - 1); n > 0; --n) {
+    if (text.ends_with(stop.substr(0, n))) return n;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::string TextStream::push(std::string_view bytes) {
+  if (stopped_) return {};
+  held_ += bytes;
+  size_t safe = held_.size();
+  for (const std::string& stop : stop_) {
+    const size_t found = held_.find(stop);
+    if (found != std::string::npos) {
+      safe = std::min(safe, found);
+      stopped_ = true;
+    }
+  }
+  if (!stopped_) {
+    for (const std::string& stop : stop_) safe = std::min(safe, held_.size() - overlap(held_, stop));
+    safe = std::min(safe, whole_characters(std::string_view(held_).substr(0, safe)));
+  }
+  const std::string shown = valid_utf8(std::string_view(held_).substr(0, safe));
+  held_.erase(0, stopped_ ? std::string::npos : safe);
+  return shown;
+}
+
+std::string TextStream::finish() {
+  return valid_utf8(std::exchange(held_, {}));
+}
+
+namespace {
+
+/// The model's state while it writes: tokens so far and their cache.
+class Writer {
+ public:
+  Writer(const Transformer<float>& model, int level)
+      : model_(model),
+        level_(level),
+        cache_(model.make_cache(model.config().context)),
+        hidden_(static_cast<size_t>(model.config().context * model.config().width)),
+        logits_(static_cast<size_t>(model.config().vocabulary)) {}
+
+  /// Logits after `tokens` more.
+  std::span<const float> extend(std::span<const int32_t> tokens) {
+    const auto& config = model_.config();
+    const Chunk<float> chunk{tokens, &cache_};
+    const auto rows = static_cast<int64_t>(tokens.size());
+    const Matrix<float> hidden(hidden_.data(), rows, config.width);
+    model_.forward({&chunk, 1}, level_, hidden, arena_);
+    model_.logits(hidden.row_block(rows - 1, 1), level_, {logits_.data(), 1, config.vocabulary}, arena_);
+    return logits_;
+  }
+
+  bool full() const { return cache_.length() == model_.config().context; }
+  void forget() { cache_.truncate(0); }
+
+ private:
+  const Transformer<float>& model_;
+  int level_;
+  nn::KvCache<float> cache_;
+  std::vector<float> hidden_, logits_;
+  Arena arena_;
+};
+
+std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,
+                                   std::string_view prompt) {
+  if (tokenizer.vocabulary_size() > model.config().vocabulary) {
+    throw_input_error("generate",
+                      "the tokenizer has {} tokens, the model {}: it is not this model's tokenizer",
+                      tokenizer.vocabulary_size(), model.config().vocabulary);
+  }
+  std::vector<int32_t> tokens;
+  if (model.config().bos_token >= 0) tokens.push_back(model.config().bos_token);
+  tokenizer.encode(prompt, tokens);
+  if (tokens.empty()) {
+    throw_input_error("generate",
+                      "the prompt is empty, and this model has no start token; give --prompt some text");
+  }
+  if (static_cast<int64_t>(tokens.size()) > model.config().context) {
+    throw_input_error("generate", "the prompt has {} tokens, the model's context is {}; shorten it",
+                      tokens.size(), model.config().context);
+  }
+  return tokens;
+}
+
+}  // namespace
+
+Generation generate(const Transformer<float>& model, const text::Tokenizer& tokenizer,
+                    std::string_view prompt, const GenerateOptions& options,
+                    const std::function<void(std::string_view)>& stream) {
+  validate(options.sampling);
+  for (const std::string& stop : options.stop) {
+    if (stop.empty()) throw_input_error("generate", "a stop text must not be empty");
+  }
+  std::vector<int32_t> history = encode_prompt(model, tokenizer, prompt);
+  Generation result;
+  result.prompt_tokens = static_cast<int64_t>(history.size());
+  TextStream text(options.stop);
+  const auto show = [&](const std::string& piece) {
+    result.text += piece;
+    if (stream && !piece.empty()) stream(piece);
+  };
+
+  Writer writer(model, options.level);
+  auto start = std::chrono::steady_clock::now();
+  std::span<const float> logits = writer.extend(history);
+  result.prompt_seconds = seconds_since(start);
+  start = std::chrono::steady_clock::now();
+  // A vocabulary may be padded beyond the tokenizer's ids; those have no text and are never drawn.
+  const auto known = static_cast<size_t>(tokenizer.vocabulary_size());
+  while (static_cast<int64_t>(result.tokens.size()) < options.tokens && !result.stopped) {
+    const int32_t token = sample(logits.first(known), history, options.sampling);
+    if (token == model.config().eos_token) {
+      result.stopped = true;
+      break;
+    }
+    history.push_back(token);
+    result.tokens.push_back(token);
+    show(text.push(tokenizer.token_bytes(token)));
+    result.stopped = text.stopped();
+    if (static_cast<int64_t>(result.tokens.size()) == options.tokens || result.stopped) break;
+    if (writer.full()) {
+      writer.forget();
+      const auto half = static_cast<size_t>(std::max<int64_t>(1, model.config().context / 2));
+      logits = writer.extend(std::span(history).last(half));
+    } else {
+      logits = writer.extend({&history.back(), 1});
+    }
+  }
+  show(text.finish());
+  result.decode_seconds = seconds_since(start);
+  return result;
+}
+
+}  // namespace qtf::model

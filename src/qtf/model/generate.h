@@ -1,0 +1,58 @@
+// Text generation with a KV cache, streamed as whole UTF-8 characters.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "qtf/model/sampler.h"
+#include "qtf/model/transformer.h"
+#include "qtf/text/tokenizer.h"
+
+namespace qtf::model {
+
+struct GenerateOptions {
+  int64_t tokens = 128;  ///< most tokens to generate
+  SamplingOptions sampling;
+  std::vector<std::string> stop;  ///< generation ends before the first of these texts
+  int level = 0;
+};
+
+struct Generation {
+  std::string text;  ///< without the prompt, without the stop text
+  std::vector<int32_t> tokens;
+  int64_t prompt_tokens = 0;
+  double prompt_seconds = 0;
+  double decode_seconds = 0;  ///< of tokens.size() tokens
+  bool stopped = false;       ///< by a stop text or the end-of-text token
+};
+
+/// Continues `prompt`. `stream` gets the text in pieces that are whole UTF-8 characters, as soon as no stop
+/// text can begin in them. When the context is full, generation goes on with its last half (older tokens are
+/// forgotten). The same model, prompt, options and seed give the same tokens. Throws InputError for a prompt
+/// longer than the context (saying both lengths), bad options or a tokenizer that is not the model's.
+Generation generate(const Transformer<float>& model, const text::Tokenizer& tokenizer,
+                    std::string_view prompt, const GenerateOptions& options,
+                    const std::function<void(std::string_view)>& stream = {});
+
+/// Holds back what is not yet sure to be shown: an unfinished UTF-8 character, or the beginning of a stop
+/// text.
+class TextStream {
+ public:
+  explicit TextStream(std::vector<std::string> stop) : stop_(std::move(stop)) {}
+
+  /// Takes more bytes; returns what can be shown now.
+  std::string push(std::string_view bytes);
+  /// What was held back, at the end; bytes that are no UTF-8 become U+FFFD.
+  std::string finish();
+  /// A stop text was met; push() returns nothing more.
+  bool stopped() const { return stopped_; }
+
+ private:
+  std::vector<std::string> stop_;
+  std::string held_;
+  bool stopped_ = false;
+};
+
+}  // namespace qtf::model

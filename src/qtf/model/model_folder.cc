@@ -1,0 +1,313 @@
+#include "qtf/model/model_folder.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "qtf/base/error.h"
+#include "qtf/base/file.h"
+#include "qtf/io/safetensors.h"
+#include "qtf/model/llama2c_import.h"
+#include "qtf/tensor/matrix.h"
+
+namespace qtf::model {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr int kFormatVersion = 1;
+
+ordered_json token_or_null(int32_t token) { return token >= 0 ? ordered_json(token) : ordered_json(nullptr); }
+
+ordered_json llama_json(const ModelConfig& c) {
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"model_type", "llama"},
+          {"vocab_size", c.vocabulary},
+          {"hidden_size", c.width},
+          {"intermediate_size", c.feed_forward},
+          {"num_hidden_layers", c.layers},
+          {"num_attention_heads", c.heads},
+          {"num_key_value_heads", c.kv_heads},
+          {"max_position_embeddings", c.context},
+          {"rms_norm_eps", c.norm_epsilon},
+          {"rope_theta", c.rope_theta},
+          {"tie_word_embeddings", c.tied},
+          {"hidden_act", "silu"},
+          {"attention_bias", false},
+          {"mlp_bias", false}};
+}
+
+ordered_json gpt2_json(const ModelConfig& c) {
+  return {{"architectures", {"GPT2LMHeadModel"}},
+          {"model_type", "gpt2"},
+          {"vocab_size", c.vocabulary},
+          {"n_embd", c.width},
+          {"n_inner", c.feed_forward},
+          {"n_layer", c.layers},
+          {"n_head", c.heads},
+          {"n_positions", c.context},
+          {"layer_norm_epsilon", c.norm_epsilon},
+          {"tie_word_embeddings", c.tied},
+          {"activation_function", "gelu_new"}};
+}
+
+/// Typed access to a JSON object whose errors name the file and key.
+class Reader {
+ public:
+  Reader(const ordered_json& json, std::string place) : json_(json), place_(std::move(place)) {
+    if (!json.is_object()) throw_io_error(place_, "is not a JSON object");
+  }
+
+  int64_t integer(const char* key) const {
+    const ordered_json& value = required(key);
+    if (!value.is_number_integer()) throw_io_error(place_, "\"{}\" must be a whole number", key);
+    return value.get<int64_t>();
+  }
+  int64_t integer(const char* key, int64_t otherwise) const { return has(key) ? integer(key) : otherwise; }
+  double number(const char* key, double otherwise) const {
+    if (!has(key)) return otherwise;
+    if (!json_.at(key).is_number()) throw_io_error(place_, "\"{}\" must be a number", key);
+    return json_.at(key).get<double>();
+  }
+  bool boolean(const char* key, bool otherwise) const {
+    if (!has(key)) return otherwise;
+    if (!json_.at(key).is_boolean()) throw_io_error(place_, "\"{}\" must be true or false", key);
+    return json_.at(key).get<bool>();
+  }
+  std::string text(const char* key, const std::string& otherwise) const {
+    if (!has(key)) return otherwise;
+    if (!json_.at(key).is_string()) throw_io_error(place_, "\"{}\" must be a text", key);
+    return json_.at(key).get<std::string>();
+  }
+  void expect_text(const char* key, const std::string& expected) const {
+    const std::string found = text(key, expected);
+    if (found != expected) throw_input_error(place_, "\"{}\": \"{}\" is not supported, only \"{}\"", key, found, expected);
+  }
+  bool has(const char* key) const { return json_.contains(key) && !json_.at(key).is_null(); }
+  const std::string& place() const { return place_; }
+
+ private:
+  const ordered_json& required(const char* key) const {
+    if (!has(key)) throw_io_error(place_, "\"{}\" is missing", key);
+    return json_.at(key);
+  }
+  const ordered_json& json_;
+  std::string place_;
+};
+
+ModelConfig read_llama(const Reader& r) {
+  ModelConfig c;
+  c.family = Family::llama;
+  c.vocabulary = r.integer("vocab_size");
+  c.width = r.integer("hidden_size");
+  c.feed_forward = r.integer("intermediate_size");
+  c.layers = r.integer("num_hidden_layers");
+  c.heads = r.integer("num_attention_heads");
+  c.kv_heads = r.integer("num_key_value_heads", c.heads);
+  c.context = r.integer("max_position_embeddings");
+  c.norm_epsilon = r.number("rms_norm_eps", 1e-6);
+  c.rope_theta = r.number("rope_theta", 10000);
+  c.tied = r.boolean("tie_word_embeddings", false);
+  r.expect_text("hidden_act", "silu");
+  if (r.boolean("attention_bias", false) || r.boolean("mlp_bias", false)) {
+    throw_input_error(r.place(), "biases in a llama model are not supported");
+  }
+  if (r.has("rope_scaling")) throw_input_error(r.place(), "\"rope_scaling\" is not supported");
+  if (c.heads > 0 && r.integer("head_dim", c.width / c.heads) != c.width / c.heads) {
+    throw_input_error(r.place(), "a \"head_dim\" other than hidden_size / num_attention_heads is not supported");
+  }
+  return c;
+}
+
+ModelConfig read_gpt2(const Reader& r) {
+  ModelConfig c;
+  c.family = Family::gpt2;
+  c.vocabulary = r.integer("vocab_size");
+  c.width = r.integer("n_embd");
+  c.feed_forward = r.integer("n_inner", 4 * c.width);
+  c.layers = r.integer("n_layer");
+  c.heads = r.integer("n_head");
+  c.kv_heads = c.heads;
+  c.context = r.integer("n_positions");
+  c.norm_epsilon = r.number("layer_norm_epsilon", 1e-5);
+  c.tied = r.boolean("tie_word_embeddings", true);
+  r.expect_text("activation_function", "gelu_new");
+  return c;
+}
+
+void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFile& file) {
+  const Reader reader(json, place + ": \"qtf\"");
+  const int64_t version = reader.integer("format_version");
+  if (version != kFormatVersion) {
+    throw_input_error(place, "format_version {} is not supported by this qtf (it reads {}); use a newer qtf", version,
+                      kFormatVersion);
+  }
+  file.tokenizer_fingerprint = reader.text("tokenizer_fingerprint", "");
+  if (!reader.has("shapes")) return;
+  if (!json.at("shapes").is_object()) throw_io_error(place, "\"shapes\" must be an object");
+  const std::vector<MapSpec> maps = linear_maps(file.config);
+  for (const auto& [name, text] : json.at("shapes").items()) {
+    const auto map = std::find_if(maps.begin(), maps.end(), [&, &n = name](const MapSpec& m) { return m.name == n; });
+    if (map == maps.end() || !text.is_string()) throw_io_error(place, "\"shapes\": the model has no map \"{}\"", name);
+    file.config.shapes[name] = tt::parse_shape(text.get<std::string>(), map->out, map->in);
+  }
+}
+
+}  // namespace
+
+std::string config_to_json(const ModelConfig& config, const std::string& tokenizer_fingerprint) {
+  ordered_json json = config.family == Family::llama ? llama_json(config) : gpt2_json(config);
+  json["bos_token_id"] = token_or_null(config.bos_token);
+  json["eos_token_id"] = token_or_null(config.eos_token);
+  json["torch_dtype"] = "float32";
+  ordered_json shapes = ordered_json::object();
+  for (const MapSpec& map : linear_maps(config)) {
+    const auto found = config.shapes.find(map.name);
+    if (found != config.shapes.end()) shapes[map.name] = tt::to_string(found->second);
+  }
+  json["qtf"] = {{"format_version", kFormatVersion},
+                 {"shapes", shapes},
+                 {"levels", level_count(config)},
+                 {"tokenizer_fingerprint", tokenizer_fingerprint}};
+  return json.dump(2) + "\n";
+}
+
+ConfigFile config_from_json(const std::string& text, const std::string& place) {
+  const ordered_json json = ordered_json::parse(text, nullptr, false);
+  if (json.is_discarded()) throw_io_error(place, "is not valid JSON");
+  const Reader reader(json, place);
+  const std::string type = reader.text("model_type", "");
+  ConfigFile file;
+  if (type == "llama") {
+    file.config = read_llama(reader);
+  } else if (type == "gpt2") {
+    file.config = read_gpt2(reader);
+  } else {
+    throw_input_error(place, "model_type \"{}\" is not supported; llama and gpt2 are", type);
+  }
+  file.config.bos_token = static_cast<int32_t>(reader.integer("bos_token_id", -1));
+  file.config.eos_token = static_cast<int32_t>(reader.integer("eos_token_id", -1));
+  validate(file.config);
+  if (reader.has("qtf")) read_qtf_block(json.at("qtf"), place, file);
+  return file;
+}
+
+void save_description(const fs::path& folder, const ModelConfig& config, const text::Tokenizer& tokenizer) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) throw_io_error(folder.string(), "cannot make this folder: {}", error.message());
+  for (const auto& [name, contents] : tokenizer.files()) write_file_atomically(folder / name, contents);
+  write_file_atomically(folder / "config.json", config_to_json(config, tokenizer.fingerprint()));
+}
+
+namespace {
+
+std::vector<float> transposed(std::span<const float> in, int64_t rows, int64_t cols) {
+  std::vector<float> out(in.size());
+  const ConstMatrix<float> view = ConstMatrix<float>(in.data(), rows, cols).transposed();
+  for (int64_t i = 0; i < cols; ++i) {
+    for (int64_t j = 0; j < rows; ++j) out[static_cast<size_t>(i * rows + j)] = view(i, j);
+  }
+  return out;
+}
+
+void check_finite(std::span<const float> values, const std::string& place, const std::string& name) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) {
+      throw_io_error(place, "tensor {} holds {} at element {}; the model is damaged", name, values[i], i);
+    }
+  }
+}
+
+}  // namespace
+
+void save_weights(const fs::path& folder, const ParameterLayout& layout, std::span<const float> parameters) {
+  io::SafetensorsWriter writer;
+  for (const Parameter& p : layout.parameters) {
+    const auto values = parameters.subspan(static_cast<size_t>(p.offset), static_cast<size_t>(p.size));
+    if (p.transposed) {
+      writer.add_owned(p.name, p.dims, transposed(values, p.dims[1], p.dims[0]));
+    } else {
+      writer.add(p.name, p.dims, values);
+    }
+  }
+  writer.set_metadata("format", "pt");  // what Hugging Face's readers ask for
+  writer.write(folder / "model.safetensors");
+}
+
+void load_weights(const fs::path& folder, const ParameterLayout& layout, std::span<float> parameters) {
+  const std::string place = (folder / "model.safetensors").string();
+  const io::SafetensorsFile file(folder / "model.safetensors");
+  std::set<std::string> known;
+  for (const Parameter& p : layout.parameters) {
+    const io::TensorInfo& info = file.at(p.name);
+    if (info.dims != p.dims) {
+      throw_io_error(place, "tensor {} has dimensions [{}], config.json asks for [{}]", p.name, fmt::join(info.dims, ", "),
+                     fmt::join(p.dims, ", "));
+    }
+    const auto out = parameters.subspan(static_cast<size_t>(p.offset), static_cast<size_t>(p.size));
+    file.read(info, out);
+    check_finite(out, place, p.name);
+    if (p.transposed) {
+      const std::vector<float> turned = transposed(out, p.dims[0], p.dims[1]);
+      std::copy(turned.begin(), turned.end(), out.begin());
+    }
+    known.insert(p.name);
+  }
+  for (const io::TensorInfo& info : file.tensors()) {
+    if (!known.contains(info.name) && info.name != "lm_head.weight") {
+      throw_io_error(place, "holds a tensor {} that config.json does not know", info.name);
+    }
+  }
+}
+
+bool is_model_folder(const fs::path& folder) { return fs::is_regular_file(folder / "config.json"); }
+
+namespace {
+
+std::shared_ptr<const text::Tokenizer> folder_tokenizer(const fs::path& folder, const ConfigFile& file) {
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  try {
+    tokenizer = text::load_tokenizer(folder);
+  } catch (const InputError&) {
+    // A folder of weights alone can still be measured and fine-tuned on token files; who needs text says so.
+    if (file.tokenizer_fingerprint.empty()) return nullptr;
+    throw;
+  }
+  if (!file.tokenizer_fingerprint.empty() && tokenizer->fingerprint() != file.tokenizer_fingerprint) {
+    throw_input_error(folder.string(), "the tokenizer in this folder is not the one the model was trained with; put the "
+                      "original back");
+  }
+  if (tokenizer->vocabulary_size() > file.config.vocabulary) {
+    throw_input_error(folder.string(), "the tokenizer has {} tokens, the model {}: it is not this model's tokenizer",
+                      tokenizer->vocabulary_size(), file.config.vocabulary);
+  }
+  return tokenizer;
+}
+
+LoadedModel load_folder(const fs::path& folder) {
+  if (!is_model_folder(folder)) {
+    throw_input_error(folder.string(), "is not a model folder: it has no config.json");
+  }
+  const fs::path path = folder / "config.json";
+  const ConfigFile file = config_from_json(read_file(path), path.string());
+  LoadedModel loaded;
+  loaded.tokenizer = folder_tokenizer(folder, file);
+  loaded.model = std::make_unique<Transformer<float>>(file.config);
+  load_weights(folder, loaded.model->layout(), loaded.model->parameters());
+  loaded.bytes = static_cast<int64_t>(fs::file_size(folder / "model.safetensors"));
+  return loaded;
+}
+
+}  // namespace
+
+LoadedModel load_model(const fs::path& path) {
+  if (!fs::exists(path)) throw_input_error(path.string(), "there is no such model folder or file");
+  if (fs::is_directory(path)) return load_folder(path);
+  if (path.extension() == ".bin") return load_llama2c(path);
+  throw_input_error(path.string(), "is neither a model folder nor a llama2.c .bin file");
+}
+
+}  // namespace qtf::model

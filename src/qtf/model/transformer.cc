@@ -1,0 +1,324 @@
+#include "qtf/model/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "qtf/base/error.h"
+#include "qtf/kernels/vector.h"
+
+namespace qtf::model {
+
+template <class T>
+Transformer<T>::Transformer(const ModelConfig& config) : config_(config) {
+  validate(config_);
+  layout_ = make_layout(config_);
+  parameters_.assign(static_cast<size_t>(layout_.size), T{0});
+  build();
+}
+
+template <class T>
+nn::Linear<T> Transformer<T>::make_linear(size_t map_index) {
+  const MapParameters& map = layout_.maps[map_index];
+  nn::Linear<T> linear;
+  linear.map = tt::make_linear_map<T>(map.shape);
+  if (linear.map->factors_are_cores()) {
+    linear.map_gradient = map.offset;
+  } else {
+    linear.map_gradient = gradient_size_;
+    gradient_size_ += linear.map->factor_size();
+  }
+  if (map.bias >= 0) {
+    linear.bias = parameters_.data() + map.bias;
+    linear.bias_gradient = map.bias;
+  }
+  return linear;
+}
+
+template <class T>
+nn::Norm<T> Transformer<T>::make_norm(const std::string& name) {
+  nn::Norm<T> norm;
+  norm.epsilon = static_cast<T>(config_.norm_epsilon);
+  norm.weight_gradient = layout_.find(name + ".weight").offset;
+  norm.weight = parameters_.data() + norm.weight_gradient;
+  if (config_.family == Family::gpt2) {
+    norm.kind = nn::NormKind::layer;
+    norm.bias_gradient = layout_.find(name + ".bias").offset;
+    norm.bias = parameters_.data() + norm.bias_gradient;
+  }
+  return norm;
+}
+
+template <class T>
+void Transformer<T>::make_rope_tables() {
+  const int64_t half = config_.head_dim() / 2;
+  for (int64_t position = 0; position < config_.context; ++position) {
+    for (int64_t i = 0; i < half; ++i) {
+      const double frequency = std::pow(
+          config_.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(config_.head_dim()));
+      const double angle = static_cast<double>(position) * frequency;
+      cosines_.push_back(static_cast<T>(std::cos(angle)));
+      sines_.push_back(static_cast<T>(std::sin(angle)));
+    }
+  }
+}
+
+template <class T>
+void Transformer<T>::build() {
+  const bool llama = config_.family == Family::llama;
+  gradient_size_ = layout_.size;
+  spec_ = {.heads = config_.heads,
+           .kv_heads = config_.kv_heads,
+           .head_dim = config_.head_dim(),
+           .activation = llama ? nn::Activation::swiglu : nn::Activation::gelu,
+           .cosines = {},
+           .sines = {}};
+  size_t map = 0;
+  embedding_ = make_linear(map++);
+  if (llama) {
+    make_rope_tables();
+    spec_.cosines = cosines_, spec_.sines = sines_;
+  } else {
+    positions_offset_ = layout_.find("transformer.wpe.weight").offset;
+    positions_ = parameters_.data() + positions_offset_;
+  }
+  blocks_.resize(static_cast<size_t>(config_.layers));
+  for (int64_t layer = 0; layer < config_.layers; ++layer) {
+    nn::Block<T>& block = blocks_[static_cast<size_t>(layer)];
+    const std::string at = block_prefix(config_.family, layer);
+    block.attention_norm = make_norm(at + (llama ? "input_layernorm" : "ln_1"));
+    block.feed_forward_norm = make_norm(at + (llama ? "post_attention_layernorm" : "ln_2"));
+    for (int i = 0; i < (llama ? 3 : 1); ++i) block.qkv.push_back(make_linear(map++));
+    block.attention_out = make_linear(map++);
+    for (int i = 0; i < (llama ? 2 : 1); ++i) block.up.push_back(make_linear(map++));
+    block.down = make_linear(map++);
+  }
+  final_norm_ = make_norm(llama ? "model.norm" : "transformer.ln_f");
+  if (!config_.tied) head_ = make_linear(map++);
+
+  linears_.push_back(&embedding_);
+  for (const nn::Block<T>& block : blocks_) {
+    for (const auto& linear : block.qkv) linears_.push_back(&linear);
+    linears_.push_back(&block.attention_out);
+    for (const auto& linear : block.up) linears_.push_back(&linear);
+    linears_.push_back(&block.down);
+  }
+  if (!config_.tied) linears_.push_back(&head_);
+}
+
+template <class T>
+void Transformer<T>::initialise(uint64_t seed) {
+  const AlignedVector<T> values = initial_parameters<T>(layout_, seed);
+  std::copy(values.begin(), values.end(), parameters_.begin());
+}
+
+template <class T>
+void Transformer<T>::prepare(tt::Use use, ThreadPool& pool) {
+  // Maps are dealt out round robin: their sizes repeat every block.
+  pool.run([&](int worker) {
+    for (size_t i = static_cast<size_t>(worker); i < linears_.size(); i += static_cast<size_t>(pool.size())) {
+      linears_[i]->map->prepare(parameters_.data() + layout_.maps[i].offset, use);
+    }
+  });
+}
+
+template <class T>
+void Transformer<T>::pull_back(T* gradients, ThreadPool& pool) const {
+  pool.run([&](int worker) {
+    Arena scratch;
+    for (size_t i = static_cast<size_t>(worker); i < linears_.size(); i += static_cast<size_t>(pool.size())) {
+      const nn::Linear<T>& linear = *linears_[i];
+      if (linear.map->factors_are_cores()) continue;
+      const ArenaScope scope(scratch);
+      const int64_t offset = layout_.maps[i].offset;
+      linear.map->pull_back(parameters_.data() + offset, gradients + linear.map_gradient, gradients + offset,
+                            scratch);
+    }
+  });
+}
+
+template <class T>
+void Transformer<T>::check_tokens(std::span<const int32_t> tokens) const {
+  for (int32_t token : tokens) {
+    if (token < 0 || token >= config_.vocabulary) {
+      throw_input_error("model",
+                        "token {} is outside the vocabulary of {}: is this the model's own tokenizer?", token,
+                        config_.vocabulary);
+    }
+  }
+}
+
+template <class T>
+void Transformer<T>::embed(std::span<const int32_t> tokens, std::span<const nn::Segment<T>> segments,
+                           Matrix<T> x, T* saved, int level, Arena& arena) const {
+  embedding_.map->gather(tokens, x, saved, embedding_.level(level), arena);
+  if (!positions_) return;
+  for (const auto& segment : segments) {
+    for (int64_t i = 0; i < segment.rows; ++i) {
+      kernels::add<T>(config_.width, positions_ + (segment.position + i) * config_.width,
+                      x.row(segment.row + i));
+    }
+  }
+}
+
+template <class T>
+void Transformer<T>::embed_backward(const TokenBatch& batch, ConstMatrix<T> dx, const T* saved, T* gradients,
+                                    int level, Arena& arena) const {
+  embedding_.map->gather_backward(batch.inputs, dx, saved, gradients + embedding_.map_gradient,
+                                  embedding_.level(level), arena);
+  if (!positions_) return;
+  for (int64_t row = 0; row < batch.rows(); ++row) {
+    kernels::add<T>(config_.width, dx.data + row * config_.width,
+                    gradients + positions_offset_ + row % batch.length * config_.width);
+  }
+}
+
+template <class T>
+struct Transformer<T>::Forward {
+  std::vector<nn::BlockSaved<T>> blocks;
+  ConstMatrix<T> last;  // input of the final norm
+  T* final_stats = nullptr;
+};
+
+template <class T>
+void Transformer<T>::run_blocks(const nn::Pass<T>& pass, Matrix<T> x, Matrix<T> hidden, Forward* keep,
+                                Arena& arena) const {
+  // Inference goes back and forth between two buffers; training keeps every block's input.
+  Matrix<T> other;
+  if (!keep) other = Matrix<T>(arena.allocate<T>(x.rows * x.cols), x.rows, x.cols);
+  if (keep) keep->blocks.resize(blocks_.size());
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const Matrix<T> y = keep ? Matrix<T>(arena.allocate<T>(x.rows * x.cols), x.rows, x.cols) : other;
+    nn::block_forward<T>(blocks_[i], spec_, pass, static_cast<int64_t>(i), x, y,
+                         keep ? &keep->blocks[i] : nullptr, arena);
+    other = x;
+    x = y;
+  }
+  T* stats = arena.allocate<T>(final_norm_.stats_size(x.rows));
+  nn::norm_forward<T>(final_norm_, x, hidden, stats);
+  if (keep) keep->last = x, keep->final_stats = stats;
+}
+
+namespace {
+
+template <class T>
+std::vector<nn::Segment<T>> whole_sequences(const TokenBatch& batch) {
+  std::vector<nn::Segment<T>> segments;
+  for (int64_t i = 0; i < batch.sequences; ++i)
+    segments.push_back({i * batch.length, batch.length, 0, nullptr});
+  return segments;
+}
+
+}  // namespace
+
+template <class T>
+void Transformer<T>::hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena) const {
+  if (batch.length > config_.context) {
+    throw_input_error("model", "sequences of {} tokens are longer than the model's context of {}",
+                      batch.length, config_.context);
+  }
+  check_tokens(batch.inputs);
+  const ArenaScope scope(arena);
+  const auto segments = whole_sequences<T>(batch);
+  const Matrix<T> x(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
+  embed(batch.inputs, segments, x, nullptr, level, arena);
+  run_blocks({segments, batch.rows(), level, {}}, x, hidden, nullptr, arena);
+}
+
+template <class T>
+double Transformer<T>::loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena,
+                            int64_t skip) const {
+  const ArenaScope scope(arena);
+  const int64_t scored = batch.rows() - skip;
+  const Matrix<T> hidden(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
+  hidden_states(batch, level, hidden, arena);
+  nn::HeadTask<T> task;
+  task.targets = batch.targets.subspan(static_cast<size_t>(skip));
+  task.token_nats = token_nats ? token_nats + skip : nullptr;
+  if (token_nats) std::fill_n(token_nats, skip, T{0});
+  return nn::head_loss<T>(head(), hidden.row_block(skip, scored), task, level, arena);
+}
+
+template <class T>
+double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const StepOptions& options, int level,
+                                             ConstMatrix<T> teacher, Matrix<T> hidden, T* gradients,
+                                             Arena& arena) const {
+  const ArenaScope scope(arena);
+  const int64_t rows = batch.rows(), width = config_.width;
+  const auto segments = whole_sequences<T>(batch);
+  const nn::Pass<T> pass{segments, rows, level, options.dropout};
+  const Matrix<T> x(arena.allocate<T>(rows * width), rows, width);
+  T* embed_saved = arena.allocate<T>(embedding_.map->gather_saved_size(rows));
+  Forward keep;
+  embed(batch.inputs, segments, x, embed_saved, level, arena);
+  nn::apply_dropout(pass.dropout, -1, x);
+  run_blocks(pass, x, hidden, &keep, arena);
+
+  const Matrix<T> dhidden(arena.allocate<T>(rows * width), rows, width);
+  nn::HeadTask<T> task;
+  task.targets = batch.targets;
+  task.teacher = teacher;
+  task.gradient_scale = static_cast<T>(options.gradient_scale);
+  task.dhidden = dhidden;
+  task.gradients = gradients;
+  const double nats = nn::head_loss<T>(head(), hidden, task, level, arena);
+
+  const Matrix<T> dx(arena.allocate<T>(rows * width), rows, width);
+  std::fill_n(dx.data, rows * width, T{0});
+  nn::norm_backward<T>(final_norm_, dhidden, keep.last, keep.final_stats, dx, gradients);
+  for (size_t i = blocks_.size(); i-- > 0;) {
+    nn::block_backward<T>(blocks_[i], spec_, pass, static_cast<int64_t>(i), keep.blocks[i], dx, gradients,
+                          arena);
+  }
+  nn::apply_dropout(pass.dropout, -1, dx);
+  embed_backward(batch, dx, embed_saved, gradients, level, arena);
+  return nats;
+}
+
+template <class T>
+double Transformer<T>::forward_backward(const TokenBatch& batch, const StepOptions& options, T* gradients,
+                                        Arena& arena) const {
+  const ArenaScope scope(arena);
+  const auto new_hidden = [&] {
+    return Matrix<T>(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
+  };
+  const Matrix<T> largest = new_hidden();
+  const double nats = pass_forward_backward(batch, options, 0, {}, largest, gradients, arena);
+  for (int level : options.distilled_levels) {
+    const ArenaScope level_scope(arena);
+    pass_forward_backward(batch, options, level, largest, new_hidden(), gradients, arena);
+  }
+  return nats;
+}
+
+template <class T>
+void Transformer<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden,
+                             Arena& arena) const {
+  const ArenaScope scope(arena);
+  std::vector<nn::Segment<T>> segments;
+  std::vector<int32_t> tokens;
+  for (const Chunk<T>& chunk : chunks) {
+    const auto rows = static_cast<int64_t>(chunk.tokens.size()), position = chunk.cache->length();
+    if (position + rows > std::min(config_.context, chunk.cache->capacity())) {
+      throw_input_error("model", "{} tokens do not fit: the context is {} and the cache holds {} of {}", rows,
+                        config_.context, position, chunk.cache->capacity());
+    }
+    segments.push_back({static_cast<int64_t>(tokens.size()), rows, position, chunk.cache});
+    tokens.insert(tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
+  }
+  check_tokens(tokens);
+  const auto rows = static_cast<int64_t>(tokens.size());
+  const Matrix<T> x(arena.allocate<T>(rows * config_.width), rows, config_.width);
+  embed(tokens, segments, x, nullptr, level, arena);
+  run_blocks({segments, rows, level, {}}, x, hidden, nullptr, arena);
+  for (size_t i = 0; i < chunks.size(); ++i) chunks[i].cache->advance(segments[i].rows);
+}
+
+template <class T>
+void Transformer<T>::logits(ConstMatrix<T> hidden, int level, Matrix<T> logits, Arena& arena) const {
+  nn::linear_forward<T>(head(), hidden, logits, nullptr, level, arena);
+}
+
+template class Transformer<float>;
+template class Transformer<double>;
+
+}  // namespace qtf::model

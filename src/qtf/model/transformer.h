@@ -1,0 +1,128 @@
+// The decoder-only transformer: parameters, training step of one worker, and inference with caches. The same
+// layers and products serve both, so that a token's result does not depend on how its sequence was cut or
+// batched.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "qtf/base/arena.h"
+#include "qtf/base/thread_pool.h"
+#include "qtf/model/config.h"
+#include "qtf/model/parameters.h"
+#include "qtf/nn/block.h"
+#include "qtf/nn/head.h"
+#include "qtf/nn/kv_cache.h"
+
+namespace qtf::model {
+
+/// Sequences of equal length for one worker. Row-major [sequences, length].
+struct TokenBatch {
+  std::span<const int32_t> inputs;
+  std::span<const int32_t> targets;  ///< the next tokens; negative: left out of the loss
+  int64_t sequences = 0;
+  int64_t length = 0;
+  int64_t rows() const { return sequences * length; }
+};
+
+/// How one worker's part of a training step runs.
+struct StepOptions {
+  double gradient_scale = 1;  ///< the loss is Σ nats · gradient_scale
+  nn::Dropout dropout;
+  /// Nested training (sandwich): after the largest level, these levels learn from it by distillation.
+  std::vector<int> distilled_levels;
+};
+
+/// New tokens of one sequence for inference.
+template <class T>
+struct Chunk {
+  std::span<const int32_t> tokens;
+  nn::KvCache<T>* cache = nullptr;
+};
+
+/// Not copyable: layers point into the parameters. Const members may run on many threads, each with its own
+/// arena.
+template <class T>
+class Transformer {
+ public:
+  /// Allocates zero parameters; call initialise() or fill parameters() and then prepare().
+  explicit Transformer(const ModelConfig& config);
+  Transformer(const Transformer&) = delete;
+  Transformer& operator=(const Transformer&) = delete;
+
+  const ModelConfig& config() const { return config_; }
+  const ParameterLayout& layout() const { return layout_; }
+  std::span<T> parameters() { return parameters_; }
+  std::span<const T> parameters() const { return parameters_; }
+
+  void initialise(uint64_t seed);
+
+  /// Packs the weights after a change of the parameters, split over the pool's workers.
+  void prepare(tt::Use use, ThreadPool& pool);
+
+  /// Length of a worker's gradient buffer: parameters(), then the factors of maps whose factors are not their
+  /// cores.
+  int64_t gradient_size() const { return gradient_size_; }
+
+  /// Takes the summed factor gradients of such maps to their cores, in place (split over the pool).
+  void pull_back(T* gradients, ThreadPool& pool) const;
+
+  /// Adds the gradients of a batch to gradients[gradient_size()]; returns Σ nats of the largest level.
+  double forward_backward(const TokenBatch& batch, const StepOptions& options, T* gradients,
+                          Arena& arena) const;
+
+  /// Losses in nats per token of whole sequences, no gradients. Returns their sum; token_nats[rows] may be
+  /// null.
+  double loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena) const;
+
+  /// Last hidden states [rows, D] of whole sequences without caches.
+  void hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena) const;
+
+  /// Extends each chunk's cache by its tokens; hidden[Σ tokens, D] are the last hidden states, chunk after
+  /// chunk. Throws InputError if a cache's capacity or the context is exceeded, or a token is out of range.
+  void forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Arena& arena) const;
+
+  /// logits[M, V] of hidden[M, D].
+  void logits(ConstMatrix<T> hidden, int level, Matrix<T> logits, Arena& arena) const;
+
+  nn::KvCache<T> make_cache(int64_t capacity) const {
+    return {config_.layers, config_.kv_heads, config_.head_dim(), capacity};
+  }
+
+  /// The embedding's, blocks' and head's maps in layout().maps order.
+  const std::vector<const nn::Linear<T>*>& linears() const { return linears_; }
+
+ private:
+  struct Forward;  // what one pass keeps for backward
+
+  void build();
+  nn::Linear<T> make_linear(size_t map_index);
+  nn::Norm<T> make_norm(const std::string& name);
+  void make_rope_tables();
+  const nn::Linear<T>& head() const { return config_.tied ? embedding_ : head_; }
+
+  void embed(std::span<const int32_t> tokens, std::span<const nn::Segment<T>> segments, Matrix<T> x, T* saved,
+             int level, Arena& arena) const;
+  void embed_backward(const TokenBatch& batch, ConstMatrix<T> dx, const T* saved, T* gradients, int level,
+                      Arena& arena) const;
+  void run_blocks(const nn::Pass<T>& pass, Matrix<T> x, Matrix<T> hidden, Forward* keep, Arena& arena) const;
+  double pass_forward_backward(const TokenBatch& batch, const StepOptions& options, int level,
+                               ConstMatrix<T> teacher, Matrix<T> hidden, T* gradients, Arena& arena) const;
+  void check_tokens(std::span<const int32_t> tokens) const;
+
+  ModelConfig config_;
+  ParameterLayout layout_;
+  AlignedVector<T> parameters_;
+  int64_t gradient_size_ = 0;
+  nn::Linear<T> embedding_, head_;
+  const T* positions_ = nullptr;  // [context, D], GPT-2 family
+  int64_t positions_offset_ = 0;
+  std::vector<nn::Block<T>> blocks_;
+  nn::Norm<T> final_norm_;
+  nn::BlockSpec<T> spec_;
+  AlignedVector<T> cosines_, sines_;
+  std::vector<const nn::Linear<T>*> linears_;
+};
+
+}  // namespace qtf::model

@@ -1,0 +1,236 @@
+#include "qtf/train/evaluate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numbers>
+
+#include "qtf/base/error.h"
+#include "qtf/kernels/softmax.h"
+
+namespace qtf::train {
+
+double Evaluation::perplexity() const {
+  return std::exp(nats_per_token);
+}
+
+double Evaluation::word_perplexity(const text::TextCounts& counts, int64_t text_tokens) const {
+  return std::exp(nats_per_token * static_cast<double>(text_tokens) / static_cast<double>(counts.words));
+}
+
+double Evaluation::bits_per_byte(const text::TextCounts& counts, int64_t text_tokens) const {
+  return nats_per_token * static_cast<double>(text_tokens) / static_cast<double>(counts.bytes) /
+         std::numbers::ln2;
+}
+
+namespace {
+
+/// Tokens that one forward pass reads: inputs begin to end - 1, of whose predictions the last `scored` count.
+struct Window {
+  int64_t begin = 0;  // of the inputs, in the token source
+  int64_t length = 0;
+  int64_t scored = 0;
+};
+
+/// Where windows read their tokens: position -1 of a text is its start token, if the model has one.
+struct TokenSource {
+  const TokenRange* range = nullptr;
+  const std::vector<int32_t>* list = nullptr;
+  int32_t start = -1;
+
+  int32_t operator[](int64_t i) const {
+    if (range) return i < 0 ? start : (*range->file)[range->begin + i];
+    return (*list)[static_cast<size_t>(i)];
+  }
+};
+
+struct WindowResult {
+  double nats = 0, kl = 0;
+  int64_t same_top = 0;
+};
+
+/// Scores windows one at a time; one a worker.
+class WindowScorer {
+ public:
+  WindowScorer(const model::Transformer<float>& model, const model::Transformer<float>* other, int level)
+      : model_(model), other_(other), level_(level) {}
+
+  WindowResult score(const TokenSource& source, const Window& window) {
+    inputs_.resize(static_cast<size_t>(window.length));
+    targets_.resize(inputs_.size());
+    for (int64_t i = 0; i < window.length; ++i) {
+      inputs_[static_cast<size_t>(i)] = source[window.begin + i];
+      targets_[static_cast<size_t>(i)] =
+          i < window.length - window.scored ? -1 : source[window.begin + i + 1];
+    }
+    const model::TokenBatch batch{inputs_, targets_, 1, window.length};
+    WindowResult result;
+    result.nats = model_.loss(batch, level_, nullptr, arena_, window.length - window.scored);
+    if (other_) compare(batch, window, result);
+    return result;
+  }
+
+ private:
+  void compare(const model::TokenBatch& batch, const Window& window, WindowResult& result) {
+    const ArenaScope scope(arena_);
+    const int64_t vocabulary = model_.config().vocabulary;
+    const auto hidden_of = [&](const model::Transformer<float>& model, int level) {
+      const int64_t width = model.config().width;
+      const Matrix<float> hidden(arena_.allocate<float>(window.length * width), window.length, width);
+      model.hidden_states(batch, level, hidden, arena_);
+      return hidden;
+    };
+    const Matrix<float> mine = hidden_of(model_, level_), theirs = hidden_of(*other_, 0);
+    constexpr int64_t kRows = 64;  // logits at once
+    for (int64_t i = window.length - window.scored; i < window.length; i += kRows) {
+      const ArenaScope chunk(arena_);
+      const int64_t rows = std::min(kRows, window.length - i);
+      const Matrix<float> a(arena_.allocate<float>(rows * vocabulary), rows, vocabulary);
+      const Matrix<float> b(arena_.allocate<float>(rows * vocabulary), rows, vocabulary);
+      model_.logits(mine.row_block(i, rows), level_, a, arena_);
+      other_->logits(theirs.row_block(i, rows), 0, b, arena_);
+      for (int64_t r = 0; r < rows; ++r) {
+        const float lse_a = kernels::log_sum_exp<float>(vocabulary, a.row(r));
+        const float lse_b = kernels::log_sum_exp<float>(vocabulary, b.row(r));
+        result.kl +=
+            static_cast<double>(kernels::kl_divergence<float>(vocabulary, b.row(r), lse_b, a.row(r), lse_a));
+        result.same_top +=
+            kernels::argmax<float>(vocabulary, a.row(r)) == kernels::argmax<float>(vocabulary, b.row(r)) ? 1
+                                                                                                         : 0;
+      }
+    }
+  }
+
+  const model::Transformer<float>& model_;
+  const model::Transformer<float>* other_;
+  int level_;
+  Arena arena_;
+  std::vector<int32_t> inputs_, targets_;
+};
+
+/// Mean over tokens; the error from windows as clusters.
+Evaluation summarise(const std::vector<Window>& windows, const std::vector<WindowResult>& results) {
+  Evaluation e;
+  double nats = 0, kl = 0;
+  int64_t same = 0;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    e.tokens += windows[i].scored;
+    nats += results[i].nats, kl += results[i].kl, same += results[i].same_top;
+  }
+  const auto tokens = static_cast<double>(e.tokens);
+  e.nats_per_token = nats / tokens;
+  e.kl_divergence = kl / tokens;
+  e.same_top = static_cast<double>(same) / tokens;
+  double squares = 0;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    const double off = results[i].nats - e.nats_per_token * static_cast<double>(windows[i].scored);
+    squares += off * off;
+  }
+  const auto count = static_cast<double>(windows.size());
+  e.standard_error = count > 1 ? std::sqrt(squares * count / (count - 1)) / tokens : 0;
+  return e;
+}
+
+Evaluation score_all(const model::Transformer<float>& model, const model::Transformer<float>* other,
+                     const TokenSource& source, const std::vector<Window>& windows, int level,
+                     ThreadPool& pool) {
+  if (other && other->config().vocabulary != model.config().vocabulary) {
+    throw_input_error("eval", "the models have vocabularies of {} and {}: they do not share a tokenizer",
+                      model.config().vocabulary, other->config().vocabulary);
+  }
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<WindowResult> results(windows.size());
+  pool.parallel_for(static_cast<int64_t>(windows.size()), [&](int, Range range) {
+    WindowScorer scorer(model, other, level);
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      results[static_cast<size_t>(i)] = scorer.score(source, windows[static_cast<size_t>(i)]);
+    }
+  });
+  Evaluation e = summarise(windows, results);
+  e.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return e;
+}
+
+int64_t checked_context(const model::Transformer<float>& model, const EvaluateOptions& options) {
+  const int64_t most = model.config().context;
+  if (options.context < 0 || options.context > most) {
+    throw_input_error("eval", "--context must be 1 to the model's {}, got {}", most, options.context);
+  }
+  return options.context ? options.context : most;
+}
+
+}  // namespace
+
+Evaluation evaluate(const model::Transformer<float>& model, const TokenRange& range,
+                    const EvaluateOptions& options, ThreadPool& pool,
+                    const model::Transformer<float>* other) {
+  const int64_t context = checked_context(model, options);
+  const int64_t stride = options.stride ? options.stride : std::max<int64_t>(1, context / 2);
+  if (stride < 1 || stride > context) {
+    throw_input_error("eval", "--stride must be 1 to the context of {}, got {}", context, options.stride);
+  }
+  TokenSource source;
+  source.range = &range;
+  source.start = model.config().bos_token;
+  const int64_t first = source.start >= 0 ? -1 : 0;  // first input
+  const int64_t last = range.size() - 1;             // last target
+  if (last <= first) throw_input_error("eval", "the text has {} tokens; at least 2 are needed", range.size());
+
+  std::vector<Window> windows;
+  int64_t scored = first;  // last target scored so far
+  const int64_t enough = options.max_tokens ? first + options.max_tokens : last;
+  while (scored < std::min(last, enough)) {
+    const int64_t end = std::min(last, windows.empty() ? first + context : scored + stride);
+    const int64_t begin = std::max(first, end - context);
+    windows.push_back({begin, end - begin, end - scored});
+    scored = end;
+  }
+  Evaluation e = score_all(model, other, source, windows, options.level, pool);
+  e.context = context, e.stride = stride;
+  return e;
+}
+
+Evaluation evaluate(const model::Transformer<float>& model, const Documents& documents,
+                    const EvaluateOptions& options, ThreadPool& pool,
+                    const model::Transformer<float>* other) {
+  const int64_t context = checked_context(model, options);
+  // The start token is written into the list before each document, so that windows stay contiguous.
+  std::vector<int32_t> list;
+  std::vector<Window> windows;
+  const int32_t start = model.config().bos_token;
+  int64_t begin = 0;
+  for (int64_t end : documents.ends) {
+    const auto at = static_cast<int64_t>(list.size());
+    if (start >= 0) list.push_back(start);
+    list.insert(list.end(), documents.tokens.begin() + begin, documents.tokens.begin() + end);
+    begin = end;
+    const int64_t predictions = std::min(context, static_cast<int64_t>(list.size()) - at - 1);
+    if (predictions >= 1) windows.push_back({at, predictions, predictions});
+  }
+  if (windows.empty()) throw_input_error("eval", "no document has two tokens");
+  TokenSource source;
+  source.list = &list;
+  Evaluation e = score_all(model, other, source, windows, options.level, pool);
+  e.context = context, e.stride = context;
+  return e;
+}
+
+text::TextCounts count_text(const TokenRange& range, const text::Tokenizer& tokenizer) {
+  text::TextCounts counts;
+  bool in_word = false;
+  char last = '\n';
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    for (char c : tokenizer.token_bytes((*range.file)[i])) {
+      const bool space = c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f' || c == '\v';
+      if (!space && !in_word) ++counts.words;
+      if (c == '\n') ++counts.words;
+      in_word = !space;
+      last = c;
+      ++counts.bytes;
+    }
+  }
+  if (last != '\n') ++counts.words;
+  return counts;
+}
+
+}  // namespace qtf::train

@@ -1,0 +1,61 @@
+// How well a model predicts a text: nats per token with a standard error, and from them perplexities per
+// token and word and bits per byte. Training's validation and `qtf eval` use it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "qtf/base/thread_pool.h"
+#include "qtf/model/transformer.h"
+#include "qtf/text/token_file.h"
+#include "qtf/train/data.h"
+
+namespace qtf::train {
+
+/// Protocol: windows of `context` tokens, `stride` apart; each scores the tokens that no earlier window
+/// scored.
+struct EvaluateOptions {
+  int64_t context = 0;     ///< 0: the model's
+  int64_t stride = 0;      ///< 0: half the context
+  int64_t max_tokens = 0;  ///< score about this many from the start; 0: all
+  int level = 0;
+};
+
+/// Several texts, each predicted on its own; token ids end to end.
+struct Documents {
+  std::vector<int32_t> tokens;
+  std::vector<int64_t> ends;  ///< of each document in `tokens`
+};
+
+struct Evaluation {
+  double nats_per_token = 0;
+  double standard_error =
+      0;               ///< of nats_per_token; windows (documents) are taken as independent, tokens are not
+  int64_t tokens = 0;  ///< scored
+  double seconds = 0;
+  int64_t context = 0, stride = 0;
+  double kl_divergence = 0;  ///< against another model: mean KL(other ‖ this) in nats
+  double same_top = 0;       ///< share of tokens whose most likely token agrees
+
+  double perplexity() const;
+  /// exp of the text's nats by its words; the nats of unscored tokens are taken as average.
+  double word_perplexity(const text::TextCounts& counts, int64_t text_tokens) const;
+  double bits_per_byte(const text::TextCounts& counts, int64_t text_tokens) const;
+};
+
+/// Scores a range of tokens as one text. The model's bos_token, if any, goes before it; without one, the
+/// first token is given, not predicted. `other`: also compare with this model. Throws InputError for a text
+/// of under two tokens or a context beyond the model's.
+Evaluation evaluate(const model::Transformer<float>& model, const TokenRange& range,
+                    const EvaluateOptions& options, ThreadPool& pool,
+                    const model::Transformer<float>* other = nullptr);
+
+/// Scores documents each alone, cut at the context.
+Evaluation evaluate(const model::Transformer<float>& model, const Documents& documents,
+                    const EvaluateOptions& options, ThreadPool& pool,
+                    const model::Transformer<float>* other = nullptr);
+
+/// Counts the bytes and words of a range's text by decoding it.
+text::TextCounts count_text(const TokenRange& range, const text::Tokenizer& tokenizer);
+
+}  // namespace qtf::train

@@ -1,0 +1,80 @@
+#include "qtf/train/step.h"
+
+#include <algorithm>
+
+#include "qtf/kernels/vector.h"
+
+namespace qtf::train {
+
+Stepper::Stepper(model::Transformer<float>& model, const AdamWOptions& options, ThreadPool& pool,
+                 int64_t micro_rows)
+    : model_(model),
+      pool_(pool),
+      optimizer_(model.layout(), options),
+      micro_rows_(micro_rows),
+      gradients_(static_cast<size_t>(pool.size())),
+      arenas_(static_cast<size_t>(pool.size())),
+      nats_(static_cast<size_t>(pool.size())) {
+  for (auto& gradient : gradients_) gradient.resize(static_cast<size_t>(model.gradient_size()));
+}
+
+double Stepper::worker_pass(int worker, const StepInput& input) {
+  const model::TokenBatch& batch = input.batch;
+  const Range mine = split_range(batch.sequences, worker, pool_.size());
+  const int64_t at_once = std::max<int64_t>(1, micro_rows_ / batch.length);
+  AlignedVector<float>& gradients = gradients_[static_cast<size_t>(worker)];
+  std::fill(gradients.begin(), gradients.end(), 0.F);
+  double nats = 0;
+  for (int64_t first = mine.begin; first < mine.end; first += at_once) {
+    const int64_t sequences = std::min(at_once, mine.end - first);
+    const auto begin = static_cast<size_t>(first * batch.length),
+               count = static_cast<size_t>(sequences * batch.length);
+    const model::TokenBatch part{batch.inputs.subspan(begin, count), batch.targets.subspan(begin, count),
+                                 sequences, batch.length};
+    model::StepOptions options;
+    options.gradient_scale = 1.0 / static_cast<double>(batch.rows());
+    options.dropout = {input.dropout, input.dropout_key, first * batch.length};
+    options.distilled_levels = input.distilled_levels;
+    nats += model_.forward_backward(part, options, gradients.data(), arenas_[static_cast<size_t>(worker)]);
+  }
+  return nats;
+}
+
+void Stepper::reduce_gradients() {
+  pool_.parallel_for(model_.gradient_size(), [&](int, Range range) {
+    for (size_t worker = 1; worker < gradients_.size(); ++worker) {
+      kernels::add<float>(range.size(), gradients_[worker].data() + range.begin,
+                          gradients_[0].data() + range.begin);
+    }
+  });
+  model_.pull_back(gradients_[0].data(), pool_);
+}
+
+double Stepper::compute_gradients(const StepInput& input) {
+  model_.prepare(tt::Use::training, pool_);
+  pool_.run([&](int worker) { nats_[static_cast<size_t>(worker)] = worker_pass(worker, input); });
+  reduce_gradients();
+  double nats = 0;
+  for (double n : nats_) nats += n;
+  return nats / static_cast<double>(input.batch.rows());
+}
+
+StepResult Stepper::step(const StepInput& input) {
+  StepResult result;
+  result.nats_per_token = compute_gradients(input);
+  result.gradient_norm =
+      optimizer_.step(++steps_, input.learning_rate, gradients_[0], model_.parameters(), pool_);
+  return result;
+}
+
+std::span<const float> Stepper::gradients() const {
+  return {gradients_[0].data(), static_cast<size_t>(model_.layout().size)};
+}
+
+double training_flops(const model::ModelConfig& config, int64_t tokens, int64_t length) {
+  // The causal half: a token attends to (length + 1) / 2 others on average.
+  return 6.0 * static_cast<double>(tokens) *
+         static_cast<double>(model::macs_per_token(config, (length - 1) / 2));
+}
+
+}  // namespace qtf::train

@@ -1,0 +1,63 @@
+// One optimisation step: every worker runs forward and backward on its part of the batch with products of its
+// own, then gradients are summed in worker order and the parameters updated.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "qtf/model/transformer.h"
+#include "qtf/train/optimizer.h"
+
+namespace qtf::train {
+
+/// A step's sequences and switches.
+struct StepInput {
+  model::TokenBatch batch;
+  double learning_rate = 1e-3;
+  double dropout = 0;
+  uint64_t dropout_key = 0;
+  std::vector<int> distilled_levels;
+};
+
+struct StepResult {
+  double nats_per_token = 0;
+  double gradient_norm = 0;
+};
+
+/// Owns the workers' buffers. The same inputs give the same bits at the same number of threads.
+class Stepper {
+ public:
+  /// micro_rows: most tokens that a worker passes at once; bounds the activations' memory.
+  Stepper(model::Transformer<float>& model, const AdamWOptions& options, ThreadPool& pool,
+          int64_t micro_rows = 1024);
+
+  /// Gradients of the mean loss over the batch's tokens, then one AdamW update.
+  StepResult step(const StepInput& input);
+
+  /// Only the gradients (summed into gradients()), no update. Returns nats per token.
+  double compute_gradients(const StepInput& input);
+
+  std::span<const float> gradients() const;
+  AdamW& optimizer() { return optimizer_; }
+  int64_t steps_done() const { return steps_; }
+  void set_steps_done(int64_t steps) { steps_ = steps; }
+
+ private:
+  double worker_pass(int worker, const StepInput& input);
+  void reduce_gradients();
+
+  model::Transformer<float>& model_;
+  ThreadPool& pool_;
+  AdamW optimizer_;
+  int64_t micro_rows_;
+  int64_t steps_ = 0;
+  std::vector<AlignedVector<float>> gradients_;
+  std::vector<Arena> arenas_;
+  std::vector<double> nats_;
+};
+
+/// Floating-point operations of one step's products and attention: 6 a multiply-accumulate of the products
+/// and of the causal half of attention, per token.
+double training_flops(const model::ModelConfig& config, int64_t tokens, int64_t length);
+
+}  // namespace qtf::train
