@@ -7,6 +7,7 @@
 #include <span>
 
 #include "qtf/base/arena.h"
+#include "qtf/base/random.h"
 #include "qtf/tensor/gemm.h"
 #include "qtf/tensor/matrix.h"
 #include "qtf/tt/weight_shape.h"
@@ -16,8 +17,9 @@ namespace qtf::tt {
 enum class Use { training, inference };
 
 /// The cores are the parameters; the factors are the matrices that products use. For most shapes they are the
-/// same numbers; where a shape is faster rebuilt (truncated outer bonds, interleaved trains above the break-even
-/// rank), prepare() makes the factors once an update, and pull_back() takes their gradient to the cores.
+/// same numbers; where a shape is faster rebuilt (truncated outer bonds, interleaved trains above the
+/// break-even rank), prepare() makes the factors once an update, and pull_back() takes their gradient to the
+/// cores.
 ///
 /// Const members are safe to call from many threads, each with its own scratch. `level` 0 is the largest.
 /// Results for a row depend on that row only (see tensor/gemm.h).
@@ -32,8 +34,8 @@ class LinearMap {
   virtual int64_t factor_size() const = 0;
   virtual bool factors_are_cores() const = 0;
 
-  /// Makes factors and packed panels from the cores (end to end, in cores(shape()) order). `cores` must outlive
-  /// the map and its next prepare(). Inference skips what only backward needs.
+  /// Makes factors and packed panels from the cores (end to end, in cores(shape()) order). `cores` must
+  /// outlive the map and its next prepare(). Inference skips what only backward needs.
   virtual void prepare(const T* cores, Use use) = 0;
 
   /// Numbers that forward() saves for backward() for `rows` tokens.
@@ -48,7 +50,8 @@ class LinearMap {
 
   /// Embedding: y[i, :] = W[rows[i], :], in size. gather_saved_size numbers go to `saved` unless it is null.
   virtual int64_t gather_saved_size(int64_t rows) const = 0;
-  virtual void gather(std::span<const int32_t> rows, Matrix<T> y, T* saved, int level, Arena& scratch) const = 0;
+  virtual void gather(std::span<const int32_t> rows, Matrix<T> y, T* saved, int level,
+                      Arena& scratch) const = 0;
 
   /// dfactors += the gradient of gather, rows in order.
   virtual void gather_backward(std::span<const int32_t> rows, ConstMatrix<T> dy, const T* saved, T* dfactors,
@@ -71,9 +74,15 @@ class LinearMap {
 template <class T>
 std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape& shape);
 
-/// Cores (end to end) of the best approximation of w[out, in] that this shape's decomposition gives: truncated
-/// SVD (chain; nested prefixes are each optimal), TT-SVD (mpo), blockwise SVD (btt). Returns the relative
-/// Frobenius error ‖W − Ŵ‖/‖W‖. Sources: Oseledets 2011; arXiv 2406.06248 for btt.
+/// Fills the cores (end to end) with normal numbers of std sqrt(1/fan_in)·min(1, sqrt(fan_out/fan_in)) each
+/// (arXiv 2406.06248); the core applied last is scaled by `gain`, so that 0 gives a map that is zero and
+/// trains. The i-th number depends on the stream and i only.
+template <class T>
+void initialise(const WeightShape& shape, Random stream, T* cores, double gain = 1);
+
+/// Cores (end to end) of the best approximation of w[out, in] that this shape's decomposition gives:
+/// truncated SVD (chain; nested prefixes are each optimal), TT-SVD (mpo), blockwise SVD (btt). Returns the
+/// relative Frobenius error ‖W − Ŵ‖/‖W‖. Sources: Oseledets 2011; arXiv 2406.06248 for btt.
 template <class T>
 double from_dense(const WeightShape& shape, const T* w, T* cores);
 

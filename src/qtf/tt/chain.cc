@@ -1,0 +1,305 @@
+#include "qtf/tt/chain.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "qtf/base/error.h"
+#include "qtf/tensor/svd.h"
+#include "qtf/tt/shape_rules.h"
+
+namespace qtf::tt {
+
+namespace {
+
+std::vector<int64_t> all_modes(const WeightShape& shape) {
+  std::vector<int64_t> sizes = shape.out_modes;
+  sizes.insert(sizes.end(), shape.in_modes.begin(), shape.in_modes.end());
+  return sizes;
+}
+
+/// Every bond's rank for a centre rank, the outer bonds as large as they can be but at most `outer`.
+std::vector<int64_t> bond_ranks(const WeightShape& shape, int64_t rank, int64_t outer) {
+  std::vector<int64_t> ranks;
+  const auto add = [&](std::span<const int64_t> outside, std::span<const int64_t> inside) {
+    ranks.push_back(std::min({outer, product(outside), product(inside) * rank}));
+  };
+  const std::span<const int64_t> out(shape.out_modes), in(shape.in_modes);
+  for (size_t k = 1; k < out.size(); ++k) add(out.first(k), out.subspan(k));
+  ranks.push_back(rank);
+  for (size_t k = 1; k < in.size(); ++k) add(in.subspan(k), in.first(k));
+  return ranks;
+}
+
+constexpr int64_t kNoLimit = INT32_MAX;
+
+int64_t full_rank(const WeightShape& shape) {
+  return std::min(shape.out, shape.in);
+}
+
+std::string size_text(const WeightShape& shape) {
+  return fmt::format("a {} x {} map", shape.out, shape.in);
+}
+
+void set_options(WeightShape& shape, const ShapeOptions& options) {
+  shape.out_modes = options.list("out", {shape.out});
+  shape.in_modes = options.list("in", {shape.in});
+  check_modes("out", shape.out_modes, shape.out);
+  check_modes("in", shape.in_modes, shape.in);
+  const auto rank = options.number("rank"), outer = options.number("outer");
+  if (options.has("ranks") == rank.has_value())
+    throw_input_error("shape", "chain needs either rank=R or ranks=AxB, one a bond");
+  if (outer && (options.has("ranks") || (shape.out_modes.size() == 1 && shape.in_modes.size() == 1)))
+    throw_input_error("shape", "outer limits the bonds between several modes; give out= or in=, and rank=");
+  if (rank) check_rank(*rank, full_rank(shape), size_text(shape));
+  shape.ranks = rank ? bond_ranks(shape, *rank, outer.value_or(kNoLimit)) : options.list("ranks", {});
+  shape.levels = options.list("levels", {});
+}
+
+std::string ranks_text(const WeightShape& shape) {
+  const int64_t rank = level_rank(shape, 0);
+  if (shape.ranks == bond_ranks(shape, rank, kNoLimit)) return fmt::format("rank={}", rank);
+  int64_t outer = 1;
+  for (size_t k = 0; k < shape.ranks.size(); ++k)
+    if (k != shape.out_modes.size() - 1) outer = std::max(outer, shape.ranks[k]);
+  if (shape.ranks == bond_ranks(shape, rank, outer)) return fmt::format("rank={},outer={}", rank, outer);
+  return fmt::format("ranks={}", modes_text(shape.ranks));
+}
+
+std::string options_text(const WeightShape& shape) {
+  std::string text = ranks_text(shape);
+  if (shape.out_modes.size() > 1) text += fmt::format(",out={}", modes_text(shape.out_modes));
+  if (shape.in_modes.size() > 1) text += fmt::format(",in={}", modes_text(shape.in_modes));
+  if (!shape.levels.empty()) text += fmt::format(",levels={}", modes_text(shape.levels));
+  return text;
+}
+
+void check(const WeightShape& shape) {
+  check_modes("out", shape.out_modes, shape.out);
+  check_modes("in", shape.in_modes, shape.in);
+  check_bonds(all_modes(shape), shape.ranks);
+  check_rank(level_rank(shape, 0), full_rank(shape), size_text(shape));
+}
+
+std::vector<CoreSpec> chain_cores(const WeightShape& shape) {
+  std::vector<CoreSpec> result;
+  const std::vector<int64_t> sizes = all_modes(shape);
+  for (size_t k = 0; k < sizes.size(); ++k) {
+    const int64_t left = k == 0 ? 1 : shape.ranks[k - 1];
+    const int64_t right = k + 1 == sizes.size() ? 1 : shape.ranks[k];
+    // Applied from the right: an input core sums over its mode, an output core makes it.
+    const bool is_out = k < shape.out_modes.size();
+    result.push_back({.suffix = fmt::format("core.{}", k),
+                      .dims = {left, sizes[k], right},
+                      .fan_in = is_out ? right : sizes[k] * right,
+                      .fan_out = is_out ? left * sizes[k] : left});
+  }
+  return result;
+}
+
+int64_t direct_macs(const WeightShape& shape, int level) {
+  return level_rank(shape, level) * (shape.in + shape.out);
+}
+
+WeightShape with_parameters(WeightShape shape, int64_t max_parameters) {
+  shape.out_modes = {shape.out};
+  shape.in_modes = {shape.in};
+  shape.ranks = {std::clamp<int64_t>(max_parameters / (shape.in + shape.out), 1, full_rank(shape))};
+  return shape;
+}
+
+}  // namespace
+
+const ShapeRules& chain_rules() {
+  static const ShapeRules rules{
+      .info = {.kind = ShapeKind::chain,
+               .name = "chain",
+               .summary =
+                   "tensor train, output modes before input modes; its centre rank R has nested levels",
+               .options = "rank=R[,out=AxB][,in=AxB][,outer=S][,levels=AxBxR] (or ranks=AxB, one a bond)"},
+      .keys = {"rank", "out", "in", "outer", "ranks", "levels"},
+      .set_options = set_options,
+      .options_text = options_text,
+      .check = check,
+      .cores = chain_cores,
+      .is_rebuilt =
+          [](const WeightShape& s) { return s.levels.size() <= 1 && direct_macs(s, 0) > s.in * s.out; },
+      .direct_macs = direct_macs,
+      .with_parameters = with_parameters,
+  };
+  return rules;
+}
+
+ChainHalves::ChainHalves(const WeightShape& shape) {
+  const auto centre = static_cast<std::ptrdiff_t>(shape.out_modes.size()) - 1;
+  out.sizes = shape.out_modes;
+  out.ranks.assign(shape.ranks.begin(), shape.ranks.begin() + centre + 1);
+  out.ranks.insert(out.ranks.begin(), 1);
+  in.sizes = shape.in_modes;
+  in.ranks.assign(shape.ranks.begin() + centre, shape.ranks.end());
+  in.ranks.push_back(1);
+}
+
+template <class T>
+ChainMap<T>::ChainMap(WeightShape shape) : LinearMap<T>(shape), halves_(shape) {
+  if (!factors_are_cores()) factors_.resize(static_cast<size_t>(factor_size()));
+}
+
+template <class T>
+bool ChainMap<T>::factors_are_cores() const {
+  return halves_.out.sizes.size() == 1 && halves_.in.sizes.size() == 1;
+}
+
+template <class T>
+void ChainMap<T>::prepare(const T* cores, Use use) {
+  const int64_t out = this->shape().out, rank = halves_.rank();
+  if (!factors_are_cores()) halves_.to_factors(cores, factors_.data(), workspace_);
+  u_ = factors_are_cores() ? cores : factors_.data();
+  v_ = u_ + out * rank;
+  const ConstMatrix<T> u(u_, out, rank);
+  v_transposed_.pack(v(rank).transposed());
+  u_transposed_.pack(u.transposed());
+  if (use == Use::inference) return;
+  u_packed_.pack(u);
+  v_packed_.pack(v(rank));
+}
+
+template <class T>
+void ChainMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const {
+  const ArenaScope scope(scratch);
+  const int64_t rank = level_rank(this->shape(), level);
+  const Matrix<T> z(saved ? saved : scratch.allocate<T>(x.rows * rank), x.rows, rank);
+  gemm(x, v_transposed_, z);
+  gemm<T>(z, u_transposed_, y);
+}
+
+template <class T>
+void ChainMap<T>::backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,
+                           T* dfactors, int level, Arena& scratch) const {
+  const ArenaScope scope(scratch);
+  const int64_t out = this->shape().out, in = this->shape().in, full = halves_.rank();
+  const int64_t rank = level_rank(this->shape(), level);
+  const ConstMatrix<T> z(saved, x.rows, rank);
+  const Matrix<T> dz(scratch.allocate<T>(x.rows * rank), x.rows, rank);
+  gemm(dy, u_packed_, dz);
+  gemm(dy.transposed(), z, Matrix<T>(dfactors, out, rank, full), Into::accumulate);
+  gemm(dz.transposed(), x, Matrix<T>(dfactors + out * full, rank, in), Into::accumulate);
+  if (dx.data) gemm<T>(dz, v_packed_, dx, into_dx);
+}
+
+/// U[rows, :rank].
+template <class T>
+Matrix<T> ChainMap<T>::gather_u(std::span<const int32_t> rows, int64_t rank, Arena& scratch) const {
+  const auto count = static_cast<int64_t>(rows.size());
+  const Matrix<T> z(scratch.allocate<T>(count * rank), count, rank);
+  for (int64_t i = 0; i < count; ++i) std::copy_n(u_ + rows[i] * halves_.rank(), rank, z.row(i));
+  return z;
+}
+
+template <class T>
+void ChainMap<T>::gather(std::span<const int32_t> rows, Matrix<T> y, T*, int level, Arena& scratch) const {
+  const ArenaScope scope(scratch);
+  const int64_t rank = level_rank(this->shape(), level);
+  const Matrix<T> z = gather_u(rows, rank, scratch);
+  // Either form gives the same bits; inference does not pack V.
+  if (v_packed_.empty())
+    gemm<T>(z, v(rank), y);
+  else
+    gemm<T>(z, v_packed_, y);
+}
+
+template <class T>
+void ChainMap<T>::gather_backward(std::span<const int32_t> rows, ConstMatrix<T> dy, const T*, T* dfactors,
+                                  int level, Arena& scratch) const {
+  const ArenaScope scope(scratch);
+  const int64_t out = this->shape().out, in = this->shape().in, full = halves_.rank();
+  const int64_t rank = level_rank(this->shape(), level);
+  const Matrix<T> z = gather_u(rows, rank, scratch);
+  gemm<T>(z.transposed(), dy, Matrix<T>(dfactors + out * full, rank, in), Into::accumulate);
+  const Matrix<T> dz(scratch.allocate<T>(dy.rows * rank), dy.rows, rank);
+  gemm(dy, v_transposed_, dz);
+  for (int64_t i = 0; i < dy.rows; ++i)
+    for (int64_t r = 0; r < rank; ++r) dfactors[rows[i] * full + r] += dz(i, r);
+}
+
+template <class T>
+void ChainMap<T>::pull_back(const T* cores, const T* dfactors, T* dcores, Arena& scratch) const {
+  halves_.pull_back(cores, dfactors, dcores, scratch);
+}
+
+namespace {
+
+template <class T>
+void chain_to_dense(const ChainHalves& halves, const T* cores, int64_t rank, Matrix<T> w, Arena& scratch) {
+  const ArenaScope scope(scratch);
+  T* factors = scratch.allocate<T>(halves.factor_size());
+  halves.to_factors(cores, factors, scratch);
+  const ConstMatrix<T> u(factors, w.rows, halves.rank());
+  gemm(u.col_block(0, rank), ConstMatrix<T>(factors + halves.out.contracted_size(), rank, w.cols), w);
+}
+
+}  // namespace
+
+template <class T>
+void ChainMap<T>::to_dense(const T* cores, T* w, int level, Arena& scratch) const {
+  chain_to_dense(halves_, cores, level_rank(this->shape(), level),
+                 Matrix<T>(w, this->shape().out, this->shape().in), scratch);
+}
+
+template <class T>
+void RebuiltChain<T>::to_dense(const T* cores, T* w, int level, Arena& scratch) const {
+  chain_to_dense(halves_, cores, level_rank(this->shape(), level),
+                 Matrix<T>(w, this->shape().out, this->shape().in), scratch);
+}
+
+template <class T>
+void RebuiltChain<T>::pull_back(const T* cores, const T* dfactors, T* dcores, Arena& scratch) const {
+  const ArenaScope scope(scratch);
+  const int64_t out = this->shape().out, in = this->shape().in, rank = halves_.rank();
+  T* factors = scratch.allocate<T>(halves_.factor_size());
+  T* gradient = scratch.allocate<T>(halves_.factor_size());
+  halves_.to_factors(cores, factors, scratch);
+  const ConstMatrix<T> u(factors, out, rank), v(factors + out * rank, rank, in), dw(dfactors, out, in);
+  gemm(dw, v.transposed(), Matrix<T>(gradient, out, rank));
+  gemm(u.transposed(), dw, Matrix<T>(gradient + out * rank, rank, in));
+  halves_.pull_back(cores, gradient, dcores, scratch);
+}
+
+template <class T>
+void chain_from_dense(const WeightShape& shape, const T* w, T* cores) {
+  const ChainHalves halves(shape);
+  const int64_t rank = halves.rank();
+  const Svd<T> svd = truncated_svd(ConstMatrix<T>(w, shape.out, shape.in), {.max_rank = rank});
+  const auto found = static_cast<int64_t>(svd.s.size());
+  // A half of several modes is cut with the singular values on it: an error of U·S (or S·V) is one of W.
+  const bool cut_u = shape.out_modes.size() > 1, cut_v = shape.in_modes.size() > 1;
+  AlignedVector<T> u(static_cast<size_t>(shape.out * rank)), v(static_cast<size_t>(rank * shape.in));
+  AlignedVector<T> root(static_cast<size_t>(rank));
+  for (int64_t r = 0; r < found; ++r) {
+    root[r] = std::sqrt(svd.s[r]);
+    for (int64_t i = 0; i < shape.out; ++i)
+      u[i * rank + r] = svd.u[i * found + r] * (cut_u ? svd.s[r] : root[r]);
+    for (int64_t j = 0; j < shape.in; ++j)
+      v[r * shape.in + j] = svd.v[r * shape.in + j] * (cut_v ? svd.s[r] : root[r]);
+  }
+  tt_svd(halves.out, u.data(), cores);
+  T* in_cores = cores + halves.out.parameters();
+  tt_svd(halves.in, v.data(), in_cores);
+  const int64_t last = static_cast<int64_t>(halves.out.core_size(halves.out.sizes.size() - 1));
+  T* centre = in_cores - last;
+  if (cut_u)
+    for (int64_t i = 0; i < last; ++i) centre[i] = root[i % rank] > 0 ? centre[i] / root[i % rank] : T{0};
+  const int64_t per_rank = halves.in.core_size(0) / rank;
+  if (cut_v)
+    for (int64_t i = 0; i < per_rank * rank; ++i)
+      in_cores[i] = root[i / per_rank] > 0 ? in_cores[i] / root[i / per_rank] : T{0};
+}
+
+#define QTF_INSTANTIATE(T)        \
+  template class ChainMap<T>;     \
+  template class RebuiltChain<T>; \
+  template void chain_from_dense(const WeightShape&, const T*, T*);
+QTF_INSTANTIATE(float)
+QTF_INSTANTIATE(double)
+#undef QTF_INSTANTIATE
+
+}  // namespace qtf::tt

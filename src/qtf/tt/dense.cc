@@ -1,0 +1,111 @@
+#include "qtf/tt/dense.h"
+
+#include <algorithm>
+
+#include "qtf/base/error.h"
+#include "qtf/tt/shape_rules.h"
+
+namespace qtf::tt {
+
+namespace {
+
+void check(const WeightShape& shape) {
+  if (!shape.out_modes.empty() || !shape.in_modes.empty() || !shape.ranks.empty())
+    throw_input_error("shape", "dense takes no modes and no ranks; leave them out");
+}
+
+WeightShape dense_shape(int64_t out, int64_t in) {
+  WeightShape shape;
+  shape.out = out, shape.in = in;
+  return shape;
+}
+
+}  // namespace
+
+const ShapeRules& dense_rules() {
+  static const ShapeRules rules{
+      .info = {.kind = ShapeKind::dense,
+               .name = "dense",
+               .summary = "the whole matrix W[out, in]",
+               .options = ""},
+      .keys = {},
+      .set_options = [](WeightShape&, const ShapeOptions&) {},
+      .options_text = [](const WeightShape&) { return std::string(); },
+      .check = check,
+      .cores =
+          [](const WeightShape& s) {
+            return std::vector<CoreSpec>{
+                {.suffix = "weight", .dims = {s.out, s.in}, .fan_in = s.in, .fan_out = s.out}};
+          },
+      .is_rebuilt = [](const WeightShape&) { return false; },
+      .direct_macs = [](const WeightShape& s, int) { return s.in * s.out; },
+      .with_parameters = [](WeightShape s, int64_t) { return s; },
+  };
+  return rules;
+}
+
+template <class T>
+void DenseMap<T>::prepare(const T* cores, Use use) {
+  w_ = cores;
+  const ConstMatrix<T> w(w_, this->shape().out, this->shape().in);
+  transposed_.pack(w.transposed());
+  if (use == Use::training) plain_.pack(w);
+}
+
+template <class T>
+void DenseMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T*, int, Arena&) const {
+  gemm(x, transposed_, y);
+}
+
+template <class T>
+void DenseMap<T>::backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T*, Matrix<T> dx, Into into_dx,
+                           T* dfactors, int, Arena&) const {
+  if (dx.data) gemm(dy, plain_, dx, into_dx);
+  gemm(dy.transposed(), x, Matrix<T>(dfactors, this->shape().out, this->shape().in), Into::accumulate);
+}
+
+template <class T>
+void DenseMap<T>::gather(std::span<const int32_t> rows, Matrix<T> y, T*, int, Arena&) const {
+  const int64_t in = this->shape().in;
+  for (size_t i = 0; i < rows.size(); ++i) std::copy_n(w_ + rows[i] * in, in, y.row(static_cast<int64_t>(i)));
+}
+
+template <class T>
+void DenseMap<T>::gather_backward(std::span<const int32_t> rows, ConstMatrix<T> dy, const T*, T* dfactors,
+                                  int, Arena&) const {
+  const int64_t in = this->shape().in;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const T* from = dy.data + static_cast<int64_t>(i) * dy.row_stride;
+    T* to = dfactors + rows[i] * in;
+    for (int64_t j = 0; j < in; ++j) to[j] += from[j];
+  }
+}
+
+template <class T>
+void DenseMap<T>::pull_back(const T*, const T* dfactors, T* dcores, Arena&) const {
+  std::copy_n(dfactors, factor_size(), dcores);
+}
+
+template <class T>
+void DenseMap<T>::to_dense(const T* cores, T* w, int, Arena&) const {
+  std::copy_n(cores, factor_size(), w);
+}
+
+template <class T>
+RebuiltMap<T>::RebuiltMap(WeightShape shape)
+    : LinearMap<T>(shape),
+      dense_(dense_shape(shape.out, shape.in)),
+      w_(static_cast<size_t>(shape.out * shape.in)) {}
+
+template <class T>
+void RebuiltMap<T>::prepare(const T* cores, Use use) {
+  this->to_dense(cores, w_.data(), 0, workspace_);
+  dense_.prepare(w_.data(), use);
+}
+
+template class DenseMap<float>;
+template class DenseMap<double>;
+template class RebuiltMap<float>;
+template class RebuiltMap<double>;
+
+}  // namespace qtf::tt
