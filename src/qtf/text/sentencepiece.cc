@@ -1,0 +1,188 @@
+#include "qtf/text/sentencepiece.h"
+
+#include <sentencepiece_processor.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "qtf/base/error.h"
+#include "qtf/text/model_proto.h"
+#include "qtf/text/utf8.h"
+#include "qtf/text/word_cache.h"
+
+namespace qtf::text {
+
+namespace {
+
+// SentencePiece writes a blank inside its pieces as U+2581.
+constexpr std::string_view kBlank = "\xE2\x96\x81";
+
+// A run without blanks longer than this is cut, counted from its start, so that the library's memory stays
+// small.
+constexpr size_t kLongestWord = 16384;
+
+std::string with_blanks(std::string_view piece) {
+  std::string text;
+  size_t begin = 0;
+  for (size_t at; (at = piece.find(kBlank, begin)) != std::string_view::npos; begin = at + kBlank.size()) {
+    text.append(piece, begin, at - begin);
+    text += ' ';
+  }
+  return text.append(piece, begin);
+}
+
+/// Whether a blank or line end in the piece (given as text) follows anything but blanks, or a line end is
+/// followed by anything. A model without such pieces encodes words and line ends independently.
+bool crosses_words(std::string_view text) {
+  if (text.size() < 2) return false;
+  return text.find('\n') != std::string_view::npos ||
+         text.find(' ', text.find_first_not_of(' ')) != text.npos;
+}
+
+class SentencePieceTokenizer final : public Tokenizer {
+ public:
+  using Tokenizer::encode;
+
+  SentencePieceTokenizer(std::string model, std::string_view name)
+      : model_(std::move(model)), flags_(read_normalizer_flags(model_, name)) {
+    plain_ = !flags_.changes_characters && !flags_.remove_extra_whitespaces && flags_.escape_whitespaces &&
+             !flags_.treat_whitespace_as_suffix;
+    const auto status = processor_.LoadFromSerializedProto(plain_ ? without_dummy_prefix(model_) : model_);
+    if (!status.ok() || processor_.GetPieceSize() == 0) {
+      throw_input_error("tokenizer", "{} is not a SentencePiece model, or is damaged: {}", name,
+                        status.message());
+    }
+    read_pieces();
+  }
+
+  int32_t vocabulary_size() const override { return static_cast<int32_t>(bytes_.size()); }
+
+  void encode(std::string_view text, std::vector<int32_t>& ids) const override {
+    require_utf8(text, "encode");
+    if (!plain_) return encode_word(text, ids);
+    if (!flags_.add_dummy_prefix || text.empty()) return encode_plain(text, ids);
+    encode_plain(" " + std::string(text), ids);
+  }
+
+  void encode_continuation(std::string_view text, std::vector<int32_t>& ids) const override {
+    require_utf8(text, "encode");
+    plain_ ? encode_plain(text, ids) : encode_word(text, ids);
+  }
+
+  size_t split_point(std::string_view text) const override {
+    return plain_ && words_apart_ ? last_word_end(text) : 0;
+  }
+
+  std::string token_bytes(int32_t id) const override {
+    require_id(id);
+    return bytes_[static_cast<size_t>(id)];
+  }
+
+  std::string decode(std::span<const int32_t> ids) const override {
+    std::string text = Tokenizer::decode(ids);
+    const bool drops_prefix = flags_.add_dummy_prefix || flags_.remove_extra_whitespaces;
+    if (drops_prefix && text.starts_with(' ')) text.erase(0, 1);
+    return text;
+  }
+
+  std::optional<int32_t> bos() const override { return control(processor_.bos_id()); }
+  std::optional<int32_t> eos() const override { return control(processor_.eos_id()); }
+
+  std::vector<std::pair<std::string, std::string>> files() const override {
+    return {{"tokenizer.model", model_}};
+  }
+
+ private:
+  static std::optional<int32_t> control(int id) { return id < 0 ? std::nullopt : std::optional<int32_t>(id); }
+
+  void read_pieces() {
+    byte_ids_.fill(-1);
+    const int count = processor_.GetPieceSize();
+    for (int id = 0; id < count; ++id) {
+      bytes_.push_back(read_piece(id));
+      words_apart_ = words_apart_ && (processor_.IsByte(id) || !crosses_words(bytes_.back()));
+    }
+  }
+
+  /// The text that a piece stands for; a byte piece is noted too.
+  std::string read_piece(int id) {
+    const std::string& piece = processor_.IdToPiece(id);
+    if (processor_.IsControl(id)) return {};
+    if (processor_.IsUnknown(id)) return " \xE2\x81\x87 ";  // as the library shows it
+    if (!processor_.IsByte(id)) return with_blanks(piece);
+    const auto byte = static_cast<unsigned char>(std::strtol(piece.c_str() + 3, nullptr, 16));  // "<0x41>"
+    byte_ids_[byte] = id;
+    return std::string(1, static_cast<char>(byte));
+  }
+
+  /// Encodes literal U+2581 and NUL, which the library takes for a blank and an end, as byte pieces, and the
+  /// text between them word by word.
+  void encode_plain(std::string_view text, std::vector<int32_t>& ids) const {
+    WordCache cache;
+    while (!text.empty()) {
+      size_t end = text.size();
+      size_t skip = 0;
+      for (const std::string_view special : {kBlank, std::string_view("\0", 1)}) {
+        const size_t at = has_byte_pieces(special) ? text.substr(0, end).find(special) : text.npos;
+        if (at == text.npos) continue;
+        end = at;
+        skip = special.size();
+      }
+      encode_words(text.substr(0, end), cache, ids);
+      for (size_t i = end; i < end + skip; ++i) ids.push_back(byte_ids_[static_cast<unsigned char>(text[i])]);
+      text.remove_prefix(end + skip);
+    }
+  }
+
+  bool has_byte_pieces(std::string_view bytes) const {
+    return std::all_of(bytes.begin(), bytes.end(),
+                       [&](char c) { return byte_ids_[static_cast<unsigned char>(c)] >= 0; });
+  }
+
+  void encode_words(std::string_view text, WordCache& cache, std::vector<int32_t>& ids) const {
+    if (!words_apart_) return encode_word(text, ids);
+    while (!text.empty()) {
+      const std::string_view word = text.substr(0, word_length(text));
+      text.remove_prefix(word.size());
+      if (cache.find(word, ids)) continue;
+      const size_t before = ids.size();
+      encode_word(word, ids);
+      cache.insert(word, std::span(ids).subspan(before));
+    }
+  }
+
+  /// Length of the word that begins `text`: a line end; or blanks and what follows up to a blank or line end.
+  static size_t word_length(std::string_view text) {
+    if (text[0] == '\n') return 1;
+    const size_t start = std::min(text.find_first_not_of(' '), text.size());
+    size_t end = std::min(text.find_first_of(" \n", start), text.size());
+    if (end <= kLongestWord) return end;
+    end = kLongestWord;
+    while (is_continuation(text[end])) --end;
+    return end;
+  }
+
+  void encode_word(std::string_view word, std::vector<int32_t>& ids) const {
+    std::vector<int> found;
+    const auto status = processor_.Encode(word, &found);
+    if (!status.ok()) throw_input_error("encode", "SentencePiece failed: {}", status.message());
+    ids.insert(ids.end(), found.begin(), found.end());
+  }
+
+  std::string model_;
+  NormalizerFlags flags_;
+  bool plain_ = false;       ///< characters and blanks reach the pieces as they are
+  bool words_apart_ = true;  ///< no piece joins two words
+  sentencepiece::SentencePieceProcessor processor_;
+  std::vector<std::string> bytes_;
+  std::array<int32_t, 256> byte_ids_{};
+};
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> open_sentencepiece(std::string model, std::string_view name) {
+  return std::make_shared<SentencePieceTokenizer>(std::move(model), name);
+}
+
+}  // namespace qtf::text
