@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "qtf/base/error.h"
+#include "qtf/kernels/vector.h"
 #include "qtf/tensor/svd.h"
 #include "qtf/tt/shape_rules.h"
 
@@ -201,8 +202,7 @@ void BttMap<T>::gather(std::span<const int32_t> rows, Matrix<T> y, T*, int, Aren
       T* to = y.row(static_cast<int64_t>(i)) + gamma * m_inner_;
       std::fill_n(to, m_inner_, T{0});
       for (int64_t sigma = 0; sigma < rank_; ++sigma)
-        for (int64_t delta = 0; delta < m_inner_; ++delta)
-          to[delta] += left[gamma * rank_ + sigma] * right[sigma * m_inner_ + delta];
+        kernels::axpy(m_inner_, left[gamma * rank_ + sigma], right + sigma * m_inner_, to);
     }
   }
 }
@@ -218,12 +218,8 @@ void BttMap<T>::gather_backward(std::span<const int32_t> rows, ConstMatrix<T> dy
       for (int64_t sigma = 0; sigma < rank_; ++sigma) {
         const int64_t l = left_at + gamma * rank_ + sigma;
         const int64_t r = right_begin(gamma) + (beta * rank_ + sigma) * m_inner_;
-        T dot = 0;
-        for (int64_t delta = 0; delta < m_inner_; ++delta) {
-          dot += cores_[r + delta] * d[delta];
-          dfactors[r + delta] += cores_[l] * d[delta];
-        }
-        dfactors[l] += dot;
+        dfactors[l] += kernels::dot(m_inner_, cores_ + r, d);
+        kernels::axpy(m_inner_, cores_[l], d, dfactors + r);
       }
     }
   }

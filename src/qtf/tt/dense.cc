@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "qtf/base/error.h"
+#include "qtf/kernels/vector.h"
 #include "qtf/tt/shape_rules.h"
 
 namespace qtf::tt {
@@ -74,11 +75,8 @@ template <class T>
 void DenseMap<T>::gather_backward(std::span<const int32_t> rows, ConstMatrix<T> dy, const T*, T* dfactors,
                                   int, Arena&) const {
   const int64_t in = this->shape().in;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const T* from = dy.data + static_cast<int64_t>(i) * dy.row_stride;
-    T* to = dfactors + rows[i] * in;
-    for (int64_t j = 0; j < in; ++j) to[j] += from[j];
-  }
+  for (size_t i = 0; i < rows.size(); ++i)
+    kernels::add(in, dy.data + static_cast<int64_t>(i) * dy.row_stride, dfactors + rows[i] * in);
 }
 
 template <class T>
