@@ -5,6 +5,8 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "qtf/kernels/gemm.cc"
 #include "qtf/kernels/dispatch.h"
+// after dispatch.h, which sets the target
+#include "qtf/kernels/loop-inl.h"
 
 // Shared by the versions for every instruction set.
 #ifndef QTF_KERNELS_GEMM_BLOCKS_
@@ -53,8 +55,8 @@ HWY_ATTR HWY_INLINE void tile_product(const Tile<T>& t) {
   const hn::ScalableTag<T> d;
   using Vec = hn::Vec<decltype(d)>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t last = t.cols - (V - 1) * lanes;  // columns in the last vector
-  const auto mask = hn::FirstN(d, static_cast<size_t>(std::min(last, lanes)));
+  const int64_t last = std::min(t.cols - (V - 1) * lanes, lanes);  // columns in the last vector
+  const auto mask = hn::FirstN(d, static_cast<size_t>(last));
 
   Vec sum[R][V];
   for (int r = 0; r < R; ++r) {
@@ -63,7 +65,7 @@ HWY_ATTR HWY_INLINE void tile_product(const Tile<T>& t) {
       if (!t.accumulate) {
         sum[r][v] = hn::Zero(d);
       } else {
-        sum[r][v] = v + 1 == V && last < lanes ? hn::MaskedLoad(mask, d, c) : hn::LoadU(d, c);
+        sum[r][v] = v + 1 == V && last < lanes ? load_first(d, mask, last, c) : hn::LoadU(d, c);
       }
     }
   }
@@ -73,7 +75,7 @@ HWY_ATTR HWY_INLINE void tile_product(const Tile<T>& t) {
     Vec row[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      row[v] = kMaskB && v + 1 == V ? hn::MaskedLoad(mask, d, b + v * lanes) : hn::LoadU(d, b + v * lanes);
+      row[v] = kMaskB && v + 1 == V ? load_first(d, mask, last, b + v * lanes) : hn::LoadU(d, b + v * lanes);
     }
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
@@ -88,7 +90,7 @@ HWY_ATTR HWY_INLINE void tile_product(const Tile<T>& t) {
     for (int v = 0; v < V; ++v) {
       T* c = t.c + r * t.ldc + v * lanes;
       if (v + 1 == V && last < lanes) {
-        hn::BlendedStore(sum[r][v], mask, d, c);
+        store_first(sum[r][v], d, mask, last, c);
       } else {
         hn::StoreU(sum[r][v], d, c);
       }
@@ -223,6 +225,7 @@ HWY_ATTR void unpacked(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_ro
 template <class T>
 HWY_ATTR void strided(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
                       int64_t b_row, int64_t b_col, T* c, int64_t ldc, bool accumulate, T* scratch) {
+  if (m == 0) return;
   if (m <= kUnpackedRows && b_col == 1) {
     return unpacked(m, n, k, a, a_row, a_col, b, b_row, c, ldc, accumulate);
   }

@@ -55,10 +55,12 @@ HWY_ATTR void add_column_sums_impl(int64_t rows, int64_t n, const T* x, int64_t 
   for (int64_t i = 0; i < rows; ++i) add_impl(n, x + i * ld, columns);
 }
 
+/// 1 / (1 + e^-x). Beyond the clamp e^-x is infinite, or as good as, and hn::Exp is undefined.
 template <class D, class V>
 HWY_ATTR HWY_INLINE V sigmoid(D d, V x) {
-  const auto one = hn::Set(d, 1);
-  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
+  using T = hn::TFromD<D>;
+  const auto one = hn::Set(d, T{1}), limit = hn::Set(d, static_cast<T>(sizeof(T) == 4 ? 104 : 706));
+  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(x), limit))));
 }
 
 template <class T>
@@ -123,8 +125,9 @@ HWY_INLINE uint32_t mix(uint32_t h) {
   return h ^ (h >> 16);
 }
 
+/// All of first … first + n - 1 have the same upper 32 bits.
 template <class T>
-HWY_ATTR void dropout_impl(int64_t n, uint64_t key, uint64_t first, T drop, const T* x, T* y) {
+HWY_ATTR void dropout_run(int64_t n, uint64_t key, uint64_t first, T drop, const T* x, T* y) {
   const auto limit = static_cast<uint32_t>(static_cast<double>(drop) * 4294967296.0);
   const T keep_scale = T{1} / (T{1} - drop);
   const auto key_low = static_cast<uint32_t>(key), key_high = static_cast<uint32_t>(key >> 32);
@@ -134,6 +137,16 @@ HWY_ATTR void dropout_impl(int64_t n, uint64_t key, uint64_t first, T drop, cons
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t h = mix(mix((start + static_cast<uint32_t>(i)) ^ key_low) + salt);
     y[i] = h < limit ? T{0} : x[i] * keep_scale;
+  }
+}
+
+template <class T>
+HWY_ATTR void dropout_impl(int64_t n, uint64_t key, uint64_t first, T drop, const T* x, T* y) {
+  constexpr uint64_t kSpan = uint64_t{1} << 32;
+  while (n > 0) {
+    const int64_t run = std::min(n, static_cast<int64_t>(kSpan - first % kSpan));
+    dropout_run(run, key, first, drop, x, y);
+    n -= run, first += static_cast<uint64_t>(run), x += run, y += run;
   }
 }
 

@@ -1,0 +1,29 @@
+#include "qtf/kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "qtf/kernels/targets.cc"
+// for the same HWY_TARGETS as the kernels have
+#include "qtf/kernels/dispatch.h"
+
+#if HWY_ONCE
+namespace qtf::kernels {
+
+std::vector<InstructionSet> instruction_sets() {
+  std::vector<InstructionSet> sets;
+  // Highway gives better targets the lower bits.
+  for (int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    sets.push_back({target, hwy::TargetName(target)});
+  }
+  return sets;
+}
+
+UseInstructionSet::UseInstructionSet(const InstructionSet& set) {
+  hwy::GetChosenTarget().Update(set.target);
+}
+
+UseInstructionSet::~UseInstructionSet() {
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+}  // namespace qtf::kernels
+#endif
