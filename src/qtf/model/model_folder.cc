@@ -19,7 +19,9 @@ namespace {
 
 constexpr int kFormatVersion = 1;
 
-ordered_json token_or_null(int32_t token) { return token >= 0 ? ordered_json(token) : ordered_json(nullptr); }
+ordered_json token_or_null(int32_t token) {
+  return token >= 0 ? ordered_json(token) : ordered_json(nullptr);
+}
 
 ordered_json llama_json(const ModelConfig& c) {
   return {{"architectures", {"LlamaForCausalLM"}},
@@ -83,7 +85,8 @@ class Reader {
   }
   void expect_text(const char* key, const std::string& expected) const {
     const std::string found = text(key, expected);
-    if (found != expected) throw_input_error(place_, "\"{}\": \"{}\" is not supported, only \"{}\"", key, found, expected);
+    if (found != expected)
+      throw_input_error(place_, "\"{}\": \"{}\" is not supported, only \"{}\"", key, found, expected);
   }
   bool has(const char* key) const { return json_.contains(key) && !json_.at(key).is_null(); }
   const std::string& place() const { return place_; }
@@ -116,7 +119,8 @@ ModelConfig read_llama(const Reader& r) {
   }
   if (r.has("rope_scaling")) throw_input_error(r.place(), "\"rope_scaling\" is not supported");
   if (c.heads > 0 && r.integer("head_dim", c.width / c.heads) != c.width / c.heads) {
-    throw_input_error(r.place(), "a \"head_dim\" other than hidden_size / num_attention_heads is not supported");
+    throw_input_error(r.place(),
+                      "a \"head_dim\" other than hidden_size / num_attention_heads is not supported");
   }
   return c;
 }
@@ -141,16 +145,18 @@ void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFi
   const Reader reader(json, place + ": \"qtf\"");
   const int64_t version = reader.integer("format_version");
   if (version != kFormatVersion) {
-    throw_input_error(place, "format_version {} is not supported by this qtf (it reads {}); use a newer qtf", version,
-                      kFormatVersion);
+    throw_input_error(place, "format_version {} is not supported by this qtf (it reads {}); use a newer qtf",
+                      version, kFormatVersion);
   }
   file.tokenizer_fingerprint = reader.text("tokenizer_fingerprint", "");
   if (!reader.has("shapes")) return;
   if (!json.at("shapes").is_object()) throw_io_error(place, "\"shapes\" must be an object");
   const std::vector<MapSpec> maps = linear_maps(file.config);
   for (const auto& [name, text] : json.at("shapes").items()) {
-    const auto map = std::find_if(maps.begin(), maps.end(), [&, &n = name](const MapSpec& m) { return m.name == n; });
-    if (map == maps.end() || !text.is_string()) throw_io_error(place, "\"shapes\": the model has no map \"{}\"", name);
+    const auto map =
+        std::find_if(maps.begin(), maps.end(), [&, &n = name](const MapSpec& m) { return m.name == n; });
+    if (map == maps.end() || !text.is_string())
+      throw_io_error(place, "\"shapes\": the model has no map \"{}\"", name);
     file.config.shapes[name] = tt::parse_shape(text.get<std::string>(), map->out, map->in);
   }
 }
@@ -244,8 +250,8 @@ void load_weights(const fs::path& folder, const ParameterLayout& layout, std::sp
   for (const Parameter& p : layout.parameters) {
     const io::TensorInfo& info = file.at(p.name);
     if (info.dims != p.dims) {
-      throw_io_error(place, "tensor {} has dimensions [{}], config.json asks for [{}]", p.name, fmt::join(info.dims, ", "),
-                     fmt::join(p.dims, ", "));
+      throw_io_error(place, "tensor {} has dimensions [{}], config.json asks for [{}]", p.name,
+                     fmt::join(info.dims, ", "), fmt::join(p.dims, ", "));
     }
     const auto out = parameters.subspan(static_cast<size_t>(p.offset), static_cast<size_t>(p.size));
     file.read(info, out);
@@ -263,7 +269,9 @@ void load_weights(const fs::path& folder, const ParameterLayout& layout, std::sp
   }
 }
 
-bool is_model_folder(const fs::path& folder) { return fs::is_regular_file(folder / "config.json"); }
+bool is_model_folder(const fs::path& folder) {
+  return fs::is_regular_file(folder / "config.json");
+}
 
 namespace {
 
@@ -277,17 +285,28 @@ std::shared_ptr<const text::Tokenizer> folder_tokenizer(const fs::path& folder, 
     throw;
   }
   if (!file.tokenizer_fingerprint.empty() && tokenizer->fingerprint() != file.tokenizer_fingerprint) {
-    throw_input_error(folder.string(), "the tokenizer in this folder is not the one the model was trained with; put the "
+    throw_input_error(folder.string(),
+                      "the tokenizer in this folder is not the one the model was trained with; put the "
                       "original back");
   }
   if (tokenizer->vocabulary_size() > file.config.vocabulary) {
-    throw_input_error(folder.string(), "the tokenizer has {} tokens, the model {}: it is not this model's tokenizer",
+    throw_input_error(folder.string(),
+                      "the tokenizer has {} tokens, the model {}: it is not this model's tokenizer",
                       tokenizer->vocabulary_size(), file.config.vocabulary);
   }
   return tokenizer;
 }
 
 LoadedModel load_folder(const fs::path& folder) {
+  LoadedModel loaded = load_description(folder);
+  load_weights(folder, loaded.model->layout(), loaded.model->parameters());
+  loaded.bytes = static_cast<int64_t>(fs::file_size(folder / "model.safetensors"));
+  return loaded;
+}
+
+}  // namespace
+
+LoadedModel load_description(const fs::path& folder) {
   if (!is_model_folder(folder)) {
     throw_input_error(folder.string(), "is not a model folder: it has no config.json");
   }
@@ -296,12 +315,8 @@ LoadedModel load_folder(const fs::path& folder) {
   LoadedModel loaded;
   loaded.tokenizer = folder_tokenizer(folder, file);
   loaded.model = std::make_unique<Transformer<float>>(file.config);
-  load_weights(folder, loaded.model->layout(), loaded.model->parameters());
-  loaded.bytes = static_cast<int64_t>(fs::file_size(folder / "model.safetensors"));
   return loaded;
 }
-
-}  // namespace
 
 LoadedModel load_model(const fs::path& path) {
   if (!fs::exists(path)) throw_input_error(path.string(), "there is no such model folder or file");

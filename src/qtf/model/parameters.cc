@@ -1,9 +1,10 @@
 #include "qtf/model/parameters.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "qtf/base/error.h"
-#include "qtf/tt/initialise.h"
+#include "qtf/tt/linear_map.h"
 
 namespace qtf::model {
 
@@ -83,22 +84,14 @@ ParameterLayout make_layout(const ModelConfig& config) {
 
 namespace {
 
-/// Index of the core that is applied last: zeroed, it zeroes the map's output.
-size_t last_applied_core(tt::ShapeKind kind) {
-  return kind == tt::ShapeKind::btt ? 1 : 0;
-}
+constexpr double kEmbeddingDeviation = 0.02;  // GPT-2's
 
-template <class T>
-void initialise_map(const MapParameters& map, Random random, T* cores) {
-  tt::initialise(map.shape, random, cores, 1.0);
-  if (!map.spec.residual_output) return;
-  const auto specs = tt::cores(map.shape);
-  for (size_t i = 0; i < specs.size(); ++i) {
-    int64_t size = 1;
-    for (int64_t d : specs[i].dims) size *= d;
-    if (i == last_applied_core(map.shape.kind)) std::fill_n(cores, size, T{0});
-    cores += size;
-  }
+/// Scale of a map's last core: residual branches begin at zero, and embeddings small, as the head that they
+/// are tied to must begin near the uniform distribution.
+double initial_gain(const MapSpec& map) {
+  if (map.residual_output) return 0;
+  const bool vocabulary_map = map.part == MapPart::embedding || map.part == MapPart::head;
+  return vocabulary_map ? kEmbeddingDeviation * std::sqrt(static_cast<double>(map.in)) : 1;
 }
 
 }  // namespace
@@ -113,12 +106,12 @@ AlignedVector<T> initial_parameters(const ParameterLayout& layout, uint64_t seed
     const Random random{seed, 1};
     for (int64_t i = 0; i < p.size; ++i) {
       values[static_cast<size_t>(p.offset + i)] =
-          static_cast<T>(0.02 * random.normal(static_cast<uint64_t>(i)));
+          static_cast<T>(kEmbeddingDeviation * random.normal(static_cast<uint64_t>(i)));
     }
   }
   uint64_t stream = 16;
   for (const MapParameters& map : layout.maps)
-    initialise_map(map, {seed, stream++}, values.data() + map.offset);
+    tt::initialise(map.shape, {seed, stream++}, values.data() + map.offset, initial_gain(map.spec));
   return values;
 }
 

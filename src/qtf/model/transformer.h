@@ -73,8 +73,8 @@ class Transformer {
                           Arena& arena) const;
 
   /// Losses in nats per token of whole sequences, no gradients. Returns their sum; token_nats[rows] may be
-  /// null.
-  double loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena) const;
+  /// null. skip: rows at the start of the batch that are not scored (and cost no logits).
+  double loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena, int64_t skip = 0) const;
 
   /// Last hidden states [rows, D] of whole sequences without caches.
   void hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena) const;

@@ -204,7 +204,7 @@ Evaluation evaluate(const model::Transformer<float>& model, const Documents& doc
     if (start >= 0) list.push_back(start);
     list.insert(list.end(), documents.tokens.begin() + begin, documents.tokens.begin() + end);
     begin = end;
-    const int64_t predictions = std::min(context, static_cast<int64_t>(list.size()) - at - 1);
+    const int64_t predictions = std::min(context, static_cast<int64_t>(list.size()) - at) - 1;
     if (predictions >= 1) windows.push_back({at, predictions, predictions});
   }
   if (windows.empty()) throw_input_error("eval", "no document has two tokens");

@@ -50,7 +50,7 @@ Evaluation evaluate(const model::Transformer<float>& model, const TokenRange& ra
                     const EvaluateOptions& options, ThreadPool& pool,
                     const model::Transformer<float>* other = nullptr);
 
-/// Scores documents each alone, cut at the context.
+/// Scores documents each alone, start token and all cut at `context` tokens.
 Evaluation evaluate(const model::Transformer<float>& model, const Documents& documents,
                     const EvaluateOptions& options, ThreadPool& pool,
                     const model::Transformer<float>* other = nullptr);

@@ -1,0 +1,116 @@
+// Our side of bench/training/: some AdamW steps of a model folder on given batches, each step's loss and time
+// as one JSON object. parity.py and compare.py run it beside PyTorch on the same files.
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "qtf/base/file.h"
+#include "qtf/kernels/fma_peak.h"
+#include "qtf/model/model_folder.h"
+#include "qtf/train/step.h"
+
+namespace {
+
+struct Flags {
+  std::string model, batches;
+  int64_t steps = 20, batch = 8, context = 128, micro_rows = 1024;
+  double learning_rate = 1e-3;
+  qtf::train::AdamWOptions adamw;
+  int threads = 2;
+};
+
+Flags parse(int argc, char** argv) {
+  Flags flags;
+  CLI::App app("Runs optimisation steps on given batches and prints losses and times as JSON");
+  app.add_option("--model", flags.model, "model folder to start from")->required();
+  app.add_option("--batches", flags.batches, "raw int32 tokens [steps][batch][context + 1]")->required();
+  app.add_option("--steps", flags.steps);
+  app.add_option("--batch", flags.batch);
+  app.add_option("--context", flags.context);
+  app.add_option("--micro-rows", flags.micro_rows, "tokens that a worker passes at once");
+  app.add_option("--learning-rate", flags.learning_rate);
+  app.add_option("--beta1", flags.adamw.beta1);
+  app.add_option("--beta2", flags.adamw.beta2);
+  app.add_option("--weight-decay", flags.adamw.weight_decay);
+  app.add_option("--clip", flags.adamw.clip);
+  app.add_option("--threads", flags.threads);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    std::exit(app.exit(e));
+  }
+  return flags;
+}
+
+/// FLOP/s of all threads together.
+double pool_peak(qtf::ThreadPool& pool) {
+  std::vector<double> peaks(static_cast<size_t>(pool.size()));
+  pool.run([&](int worker) { peaks[static_cast<size_t>(worker)] = qtf::kernels::measure_fma_peak(0.1); });
+  double total = 0;
+  for (double peak : peaks) total += peak;
+  return total;
+}
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
+nlohmann::json run(const Flags& flags) {
+  qtf::ThreadPool pool(flags.threads);
+  qtf::model::LoadedModel loaded = qtf::model::load_model(flags.model);
+  const qtf::MappedFile file(flags.batches);
+  const int64_t window = flags.context + 1, per_step = flags.batch * window;
+  if (file.size() < static_cast<size_t>(flags.steps * per_step) * sizeof(int32_t)) {
+    qtf::throw_input_error("training_steps", "{} holds {} bytes, {} steps need {}", flags.batches,
+                           file.size(), flags.steps,
+                           static_cast<size_t>(flags.steps * per_step) * sizeof(int32_t));
+  }
+  const auto* tokens = reinterpret_cast<const int32_t*>(file.bytes().data());
+  qtf::train::Stepper stepper(*loaded.model, flags.adamw, pool, flags.micro_rows);
+
+  std::vector<double> losses, seconds;
+  std::vector<int32_t> inputs(static_cast<size_t>(flags.batch * flags.context)), targets(inputs.size());
+  for (int64_t step = 0; step < flags.steps; ++step) {
+    for (int64_t i = 0; i < flags.batch; ++i) {
+      const int32_t* from = tokens + step * per_step + i * window;
+      std::copy_n(from, flags.context, inputs.data() + i * flags.context);
+      std::copy_n(from + 1, flags.context, targets.data() + i * flags.context);
+    }
+    qtf::train::StepInput input;
+    input.batch = {inputs, targets, flags.batch, flags.context};
+    input.learning_rate = flags.learning_rate;
+    const auto start = std::chrono::steady_clock::now();
+    losses.push_back(stepper.step(input).nats_per_token);
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  // The first step touches all memory for the first time.
+  const double typical = median({seconds.begin() + (seconds.size() > 2 ? 2 : 0), seconds.end()});
+  const double rows = static_cast<double>(flags.batch * flags.context);
+  const double flops =
+      qtf::train::training_flops(loaded.model->config(), flags.batch * flags.context, flags.context);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return {{"losses", losses},
+          {"step_seconds", seconds},
+          {"tokens_per_second", rows / typical},
+          {"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024},
+          {"peak_share", flops / typical / pool_peak(pool)}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    std::cout << run(parse(argc, argv)).dump() << "\n";
+    return 0;
+  } catch (const std::exception& e) {
+    std::cerr << "training_steps: " << e.what() << "\n";
+    return 2;
+  }
+}

@@ -1,0 +1,338 @@
+#include "qtf/train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "qtf/base/error.h"
+#include "qtf/base/progress.h"
+#include "qtf/kernels/fma_peak.h"
+#include "qtf/model/model_folder.h"
+#include "qtf/train/metrics.h"
+
+namespace qtf::train {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using nlohmann::ordered_json;
+
+double seconds_between(Clock::time_point a, Clock::time_point b) {
+  return std::chrono::duration<double>(b - a).count();
+}
+
+/// FLOP/s of all workers together, measured for a moment.
+double pool_peak(ThreadPool& pool) {
+  std::vector<double> peaks(static_cast<size_t>(pool.size()));
+  pool.run([&](int worker) { peaks[static_cast<size_t>(worker)] = kernels::measure_fma_peak(0.02); });
+  double total = 0;
+  for (double peak : peaks) total += peak;
+  return total;
+}
+
+void check(bool ok, const char* option, const char* range, double value) {
+  if (!ok) throw_input_error("train", "{} must be {}, got {}", option, range, value);
+}
+
+}  // namespace
+
+void validate(const TrainOptions& o) {
+  const int given = (o.steps > 0) + (o.epochs > 0) + (o.minutes > 0);
+  if (given != 1)
+    throw_input_error("train", "give exactly one of --steps, --epochs and --minutes (above 0), got {}",
+                      given);
+  check(o.batch >= 1 && o.batch <= 65536, "--batch", "1 to 65536", static_cast<double>(o.batch));
+  check(o.micro_batch >= 0, "--micro-batch", "0 (automatic) or more", static_cast<double>(o.micro_batch));
+  check(o.learning_rate > 0 && o.learning_rate < 10, "--learning-rate", "above 0 and below 10",
+        o.learning_rate);
+  check(o.warmup > 0 && o.warmup < 1, "--warmup", "a share of the run in (0, 1)", o.warmup);
+  check(o.final_share >= 0 && o.final_share <= 1, "--final-rate", "a share of the learning rate in [0, 1]",
+        o.final_share);
+  check(o.dropout >= 0 && o.dropout < 1, "--dropout", "in [0, 1)", o.dropout);
+  check(o.ema >= 0 && o.ema < 1, "--ema", "in [0, 1)", o.ema);
+  check(o.adamw.weight_decay >= 0, "--weight-decay", "0 or more", o.adamw.weight_decay);
+  check(o.adamw.clip >= 0, "--clip", "0 (off) or more", o.adamw.clip);
+  check(o.adamw.beta1 >= 0 && o.adamw.beta1 < 1, "--beta1", "in [0, 1)", o.adamw.beta1);
+  check(o.adamw.beta2 >= 0 && o.adamw.beta2 < 1, "--beta2", "in [0, 1)", o.adamw.beta2);
+}
+
+namespace {
+
+/// One run. Members are its state; run() reads like the recipe.
+class Run {
+ public:
+  Run(TrainJob& job, ThreadPool& pool, const std::atomic<int>* stop)
+      : job_(job),
+        options_(job.options),
+        pool_(pool),
+        stop_(stop),
+        context_(job.model->config().context),
+        sampler_(job.train, context_, options_.seed),
+        stepper_(*job.model, options_.adamw, pool,
+                 options_.micro_batch ? options_.micro_batch * context_ : kMicroRows),
+        inputs_(static_cast<size_t>(options_.batch * context_)),
+        targets_(inputs_.size()),
+        peak_(pool_peak(pool)) {
+    total_steps_ = options_.steps;
+    if (options_.epochs > 0) {
+      total_steps_ =
+          std::max<int64_t>(1, std::llround(options_.epochs * static_cast<double>(sampler_.windows()) /
+                                            static_cast<double>(options_.batch)));
+    }
+    if (options_.ema > 0) average_.assign(job.model->parameters().begin(), job.model->parameters().end());
+  }
+
+  TrainSummary run() {
+    if (job_.resume) progress_ = load_checkpoint(job_.out, job_.identity, arrays());
+    stepper_.set_steps_done(progress_.step);
+    metrics_.emplace(job_.out, progress_.metrics_bytes);
+    if (!job_.resume) write_start();
+    begin_ = last_checkpoint_ = Clock::now();
+    bar_.emplace(job_.name, bar_total(), stderr);
+    bar_->start_at(bar_done());
+    while (!finished() && !interrupted()) {
+      train_step();
+      if (validation_due()) validate_now(options_.validation_tokens);
+      if (checkpoint_due()) checkpoint();
+    }
+    return interrupted() ? stop_here() : finish();
+  }
+
+ private:
+  static constexpr int64_t kMicroRows = 1024;  // activations of so many tokens stay near the caches
+
+  double elapsed() const { return progress_.seconds + seconds_between(begin_, Clock::now()); }
+  double share_done() const {
+    if (options_.minutes > 0) return elapsed() / (60 * options_.minutes);
+    return static_cast<double>(progress_.step) / static_cast<double>(total_steps_);
+  }
+  bool finished() const { return share_done() >= 1 || out_of_patience(); }
+  bool out_of_patience() const {
+    return options_.patience > 0 && progress_.bad_validations >= options_.patience;
+  }
+  bool interrupted() const { return stop_ && stop_->load() != 0; }
+  int64_t bar_total() const {
+    return options_.minutes > 0 ? std::llround(60 * options_.minutes) : total_steps_;
+  }
+  int64_t bar_done() const { return options_.minutes > 0 ? std::llround(elapsed()) : progress_.step; }
+
+  CheckpointArrays arrays() {
+    return {job_.model->parameters(), stepper_.optimizer().first_moments(),
+            stepper_.optimizer().second_moments(), average_};
+  }
+
+  void write_start() {
+    metrics_->write({{"event", "start"},
+                     {"name", job_.name},
+                     {"parameters", job_.model->layout().size},
+                     {"train_tokens", job_.train.size()},
+                     {"valid_tokens", job_.valid.size()},
+                     {"batch", options_.batch},
+                     {"context", context_},
+                     {"threads", pool_.size()},
+                     {"fma_peak", peak_}});
+  }
+
+  void load_batch() {
+    for (int64_t i = 0; i < options_.batch; ++i) {
+      sampler_.copy(progress_.step * options_.batch + i, inputs_.data() + i * context_,
+                    targets_.data() + i * context_);
+    }
+  }
+
+  /// The sandwich: the smallest level and one random level between, beside the largest.
+  std::vector<int> levels_of_step() const {
+    const int levels = model::level_count(job_.model->config());
+    if (!options_.nested || levels < 2) return {};
+    std::vector<int> chosen = {1};
+    if (levels > 2) {
+      const Random random{options_.seed, 0x1E7E1};
+      chosen.push_back(2 + static_cast<int>(random.below(static_cast<uint64_t>(progress_.step),
+                                                         static_cast<uint64_t>(levels - 2))));
+    }
+    return chosen;
+  }
+
+  void train_step() {
+    load_batch();
+    StepInput input;
+    input.batch = {inputs_, targets_, options_.batch, context_};
+    input.learning_rate =
+        options_.learning_rate * schedule(share_done(), options_.warmup, options_.final_share);
+    input.dropout = options_.dropout;
+    input.dropout_key = Random{options_.seed, 0xD20}.bits(static_cast<uint64_t>(progress_.step));
+    input.distilled_levels = levels_of_step();
+
+    const auto start = Clock::now();
+    const StepResult result = stepper_.step(input);
+    const double took = seconds_between(start, Clock::now());
+    ++progress_.step;
+    step_seconds_ += took;
+    step_tokens_ += static_cast<double>(input.batch.rows());
+    if (!std::isfinite(result.nats_per_token) || !std::isfinite(result.gradient_norm)) throw_diverged(result);
+    if (!average_.empty()) {
+      // A young average leans on fewer steps, so that it forgets the initial weights.
+      const double young = static_cast<double>(progress_.step + 1) / static_cast<double>(progress_.step + 10);
+      update_average(std::min(options_.ema, young), job_.model->parameters(), average_, pool_);
+    }
+    show_step(input, result, took);
+  }
+
+  [[noreturn]] void throw_diverged(const StepResult& result) const {
+    const std::string checkpoint =
+        has_checkpoint(job_.out) ? "the last checkpoint is from before it" : "no checkpoint was due yet";
+    throw_input_error("train",
+                      "the loss is no longer finite at step {} (loss {}, gradient norm {}); {}: try a lower "
+                      "--learning-rate than {} or a longer --warmup",
+                      progress_.step, result.nats_per_token, result.gradient_norm, checkpoint,
+                      options_.learning_rate);
+  }
+
+  void show_step(const StepInput& input, const StepResult& result, double took) {
+    const auto tokens = static_cast<double>(input.batch.rows());
+    const double passes = 1 + static_cast<double>(input.distilled_levels.size());
+    const double share =
+        passes * training_flops(job_.model->config(), input.batch.rows(), context_) / took / peak_;
+    metrics_->write({{"event", "step"},
+                     {"step", progress_.step},
+                     {"tokens", progress_.step * input.batch.rows()},
+                     {"seconds", elapsed()},
+                     {"loss", result.nats_per_token},
+                     {"learning_rate", input.learning_rate},
+                     {"tokens_per_second", tokens / took},
+                     {"peak_share", share},
+                     {"grad_norm", result.gradient_norm}});
+    smooth_ = smooth_ == 0 ? result.nats_per_token : 0.95 * smooth_ + 0.05 * result.nats_per_token;
+    std::string status = fmt::format("loss {:.3f}", smooth_);
+    if (progress_.best_step >= 0) status += fmt::format("  valid ppl {:.1f}", std::exp(last_valid_));
+    status +=
+        fmt::format("  {:.1f} k tokens/s  {:.0f}% of peak", step_tokens_ / step_seconds_ / 1e3, 100 * share);
+    if (job_.progress) bar_->update(bar_done(), status);
+  }
+
+  bool validation_due() const {
+    if (options_.validate_every > 0)
+      return progress_.step % options_.validate_every == 0 || share_done() >= 1;
+    if (options_.minutes > 0) return share_done() >= next_validation_;
+    return progress_.step % std::max<int64_t>(1, total_steps_ / 20) == 0 || progress_.step == total_steps_;
+  }
+
+  /// Runs `body` with the averaged weights in the model, where there are some.
+  template <class Body>
+  void with_saved_weights(const Body& body) {
+    if (!average_.empty())
+      std::swap_ranges(average_.begin(), average_.end(), job_.model->parameters().begin());
+    body();
+    if (!average_.empty())
+      std::swap_ranges(average_.begin(), average_.end(), job_.model->parameters().begin());
+  }
+
+  Evaluation evaluate_model(int64_t max_tokens) {
+    job_.model->prepare(tt::Use::inference, pool_);
+    EvaluateOptions options;
+    options.stride = max_tokens ? context_ : 0;
+    options.max_tokens = max_tokens;
+    return evaluate(*job_.model, job_.valid, options, pool_);
+  }
+
+  void write_validation(const char* event, const Evaluation& e, int64_t step) {
+    metrics_->write({{"event", event},
+                     {"step", step},
+                     {"tokens", step * options_.batch * context_},
+                     {"seconds", elapsed()},
+                     {"loss", e.nats_per_token},
+                     {"stderr", e.standard_error},
+                     {"perplexity", e.perplexity()},
+                     {"word_perplexity", e.word_perplexity(job_.valid_counts, job_.valid.size())},
+                     {"bits_per_byte", e.bits_per_byte(job_.valid_counts, job_.valid.size())},
+                     {"context", e.context},
+                     {"stride", e.stride}});
+  }
+
+  void validate_now(int64_t max_tokens) {
+    while (next_validation_ <= share_done()) next_validation_ += 0.05;
+    with_saved_weights([&] {
+      const Evaluation e = evaluate_model(max_tokens);
+      last_valid_ = e.nats_per_token;
+      write_validation("valid", e, progress_.step);
+      if (progress_.best_step >= 0 && !(e.nats_per_token < progress_.best_nats)) {
+        ++progress_.bad_validations;
+        return;
+      }
+      progress_.bad_validations = 0;
+      progress_.best_step = progress_.step;
+      progress_.best_nats = e.nats_per_token;
+      progress_.best_error = e.standard_error;
+      model::save_weights(job_.out, job_.model->layout(), job_.model->parameters());
+    });
+  }
+
+  bool checkpoint_due() const {
+    if (options_.checkpoint_steps > 0 && progress_.step % options_.checkpoint_steps == 0) return true;
+    return seconds_between(last_checkpoint_, Clock::now()) >= options_.checkpoint_seconds;
+  }
+
+  void checkpoint() {
+    RunState state = progress_;
+    state.seconds = elapsed();
+    state.metrics_bytes = metrics_->bytes();
+    save_checkpoint(job_.out, state, job_.identity, arrays());
+    last_checkpoint_ = Clock::now();
+  }
+
+  TrainSummary summary() {
+    TrainSummary s;
+    s.progress = progress_;
+    s.seconds = elapsed();
+    s.tokens_per_second = step_seconds_ > 0 ? step_tokens_ / step_seconds_ : 0;
+    return s;
+  }
+
+  TrainSummary stop_here() {
+    checkpoint();
+    bar_->finish();
+    TrainSummary s = summary();
+    s.interrupted = stop_->load();
+    return s;
+  }
+
+  TrainSummary finish() {
+    if (progress_.best_step != progress_.step && progress_.best_step < 0)
+      validate_now(options_.validation_tokens);
+    bar_->finish();
+    TrainSummary s = summary();
+    model::load_weights(job_.out, job_.model->layout(), job_.model->parameters());
+    s.valid = evaluate_model(0);
+    write_validation("best", s.valid, progress_.best_step);
+    return s;
+  }
+
+  TrainJob& job_;
+  const TrainOptions& options_;
+  ThreadPool& pool_;
+  const std::atomic<int>* stop_;
+  int64_t context_;
+  WindowSampler sampler_;
+  Stepper stepper_;
+  std::vector<int32_t> inputs_, targets_;
+  double peak_;
+  int64_t total_steps_ = 0;
+  AlignedVector<float> average_;
+  RunState progress_;
+  std::optional<MetricsFile> metrics_;
+  std::optional<Progress> bar_;
+  Clock::time_point begin_, last_checkpoint_;
+  double step_seconds_ = 0, step_tokens_ = 0, smooth_ = 0, last_valid_ = 0, next_validation_ = 0.05;
+};
+
+}  // namespace
+
+TrainSummary train(TrainJob& job, ThreadPool& pool, const std::atomic<int>* stop) {
+  validate(job.options);
+  if (job.options.nested && model::level_count(job.model->config()) < 2) {
+    throw_input_error("train", "nested training needs a model with levels; add --levels 4");
+  }
+  return Run(job, pool, stop).run();
+}
+
+}  // namespace qtf::train
