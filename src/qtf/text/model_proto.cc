@@ -107,9 +107,9 @@ NormalizerFlags read_normalizer_flags(std::string_view model, std::string_view n
   return flags;
 }
 
-std::string without_dummy_prefix(std::string model) {
+std::string without_blank_rules(std::string model) {
   constexpr char kLengthDelimited = 2;
-  const char message[] = {kAddDummyPrefix << 3, 0};
+  const char message[] = {kAddDummyPrefix << 3, 0, kRemoveExtraWhitespaces << 3, 0};
   model += static_cast<char>(kNormalizerSpec << 3 | kLengthDelimited);
   model += static_cast<char>(sizeof message);
   return model.append(message, sizeof message);

@@ -19,7 +19,8 @@ struct NormalizerFlags {
 /// Reads the flags of `model`. Throws InputError naming `name` if it is no well-formed protocol buffer.
 NormalizerFlags read_normalizer_flags(std::string_view model, std::string_view name);
 
-/// The same model without a dummy prefix: fields that come later in a protocol buffer overrule earlier ones.
-std::string without_dummy_prefix(std::string model);
+/// The same model that neither adds a dummy prefix nor removes white space: fields that come later in a
+/// protocol buffer overrule earlier ones.
+std::string without_blank_rules(std::string model);
 
 }  // namespace qtf::text

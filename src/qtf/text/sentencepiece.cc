@@ -32,6 +32,16 @@ std::string with_blanks(std::string_view piece) {
   return text.append(piece, begin);
 }
 
+/// One blank for each run of them, none at the end.
+std::string squeeze(std::string_view text) {
+  std::string squeezed;
+  for (const char c : text) {
+    if (c != ' ' || !squeezed.ends_with(' ')) squeezed += c;
+  }
+  if (squeezed.ends_with(' ')) squeezed.pop_back();
+  return squeezed;
+}
+
 /// Whether a blank or line end in the piece (given as text) follows anything but blanks, or a line end is
 /// followed by anything. A model without such pieces encodes words and line ends independently.
 bool crosses_words(std::string_view text) {
@@ -46,9 +56,8 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   SentencePieceTokenizer(std::string model, std::string_view name)
       : model_(std::move(model)), flags_(read_normalizer_flags(model_, name)) {
-    plain_ = !flags_.changes_characters && !flags_.remove_extra_whitespaces && flags_.escape_whitespaces &&
-             !flags_.treat_whitespace_as_suffix;
-    const auto status = processor_.LoadFromSerializedProto(plain_ ? without_dummy_prefix(model_) : model_);
+    plain_ = !flags_.changes_characters && flags_.escape_whitespaces && !flags_.treat_whitespace_as_suffix;
+    const auto status = processor_.LoadFromSerializedProto(plain_ ? without_blank_rules(model_) : model_);
     if (!status.ok() || processor_.GetPieceSize() == 0) {
       throw_input_error("tokenizer", "{} is not a SentencePiece model, or is damaged: {}", name,
                         status.message());
@@ -61,13 +70,18 @@ class SentencePieceTokenizer final : public Tokenizer {
   void encode(std::string_view text, std::vector<int32_t>& ids) const override {
     require_utf8(text, "encode");
     if (!plain_) return encode_word(text, ids);
-    if (!flags_.add_dummy_prefix || text.empty()) return encode_plain(text, ids);
-    encode_plain(" " + std::string(text), ids);
+    if (!has_blank_rules()) return encode_plain(text, ids);
+    std::string ruled = flags_.remove_extra_whitespaces ? squeeze(text) : std::string(text);
+    if (flags_.remove_extra_whitespaces && ruled.starts_with(' ')) ruled.erase(0, 1);
+    if (flags_.add_dummy_prefix && !ruled.empty()) ruled.insert(0, 1, ' ');
+    encode_plain(ruled, ids);
   }
 
   void encode_continuation(std::string_view text, std::vector<int32_t>& ids) const override {
     require_utf8(text, "encode");
-    plain_ ? encode_plain(text, ids) : encode_word(text, ids);
+    if (!plain_) return encode_word(text, ids);
+    if (!flags_.remove_extra_whitespaces) return encode_plain(text, ids);
+    encode_plain(squeeze(text), ids);
   }
 
   size_t split_point(std::string_view text) const override {
@@ -81,8 +95,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   std::string decode(std::span<const int32_t> ids) const override {
     std::string text = Tokenizer::decode(ids);
-    const bool drops_prefix = flags_.add_dummy_prefix || flags_.remove_extra_whitespaces;
-    if (drops_prefix && text.starts_with(' ')) text.erase(0, 1);
+    if (has_blank_rules() && text.starts_with(' ')) text.erase(0, 1);
     return text;
   }
 
@@ -96,20 +109,26 @@ class SentencePieceTokenizer final : public Tokenizer {
  private:
   static std::optional<int32_t> control(int id) { return id < 0 ? std::nullopt : std::optional<int32_t>(id); }
 
+  bool has_blank_rules() const { return flags_.add_dummy_prefix || flags_.remove_extra_whitespaces; }
+
   void read_pieces() {
     byte_ids_.fill(-1);
     const int count = processor_.GetPieceSize();
     for (int id = 0; id < count; ++id) {
       bytes_.push_back(read_piece(id));
-      words_apart_ = words_apart_ && (processor_.IsByte(id) || !crosses_words(bytes_.back()));
+      const bool written = !processor_.IsByte(id) && !processor_.IsUnknown(id);
+      words_apart_ = words_apart_ && !(written && crosses_words(bytes_.back()));
     }
+    falls_back_ = std::all_of(byte_ids_.begin(), byte_ids_.end(), [](int32_t id) { return id >= 0; });
+    const int unknown = processor_.unk_id();
+    // Never emitted where there are all bytes; else shown as the library shows it.
+    if (unknown >= 0 && !falls_back_) bytes_[static_cast<size_t>(unknown)] = " \xE2\x81\x87 ";
   }
 
   /// The text that a piece stands for; a byte piece is noted too.
   std::string read_piece(int id) {
     const std::string& piece = processor_.IdToPiece(id);
-    if (processor_.IsControl(id)) return {};
-    if (processor_.IsUnknown(id)) return " \xE2\x81\x87 ";  // as the library shows it
+    if (processor_.IsControl(id) || processor_.IsUnknown(id)) return {};
     if (!processor_.IsByte(id)) return with_blanks(piece);
     const auto byte = static_cast<unsigned char>(std::strtol(piece.c_str() + 3, nullptr, 16));  // "<0x41>"
     byte_ids_[byte] = id;
@@ -124,7 +143,7 @@ class SentencePieceTokenizer final : public Tokenizer {
       size_t end = text.size();
       size_t skip = 0;
       for (const std::string_view special : {kBlank, std::string_view("\0", 1)}) {
-        const size_t at = has_byte_pieces(special) ? text.substr(0, end).find(special) : text.npos;
+        const size_t at = falls_back_ ? text.substr(0, end).find(special) : text.npos;
         if (at == text.npos) continue;
         end = at;
         skip = special.size();
@@ -133,11 +152,6 @@ class SentencePieceTokenizer final : public Tokenizer {
       for (size_t i = end; i < end + skip; ++i) ids.push_back(byte_ids_[static_cast<unsigned char>(text[i])]);
       text.remove_prefix(end + skip);
     }
-  }
-
-  bool has_byte_pieces(std::string_view bytes) const {
-    return std::all_of(bytes.begin(), bytes.end(),
-                       [&](char c) { return byte_ids_[static_cast<unsigned char>(c)] >= 0; });
   }
 
   void encode_words(std::string_view text, WordCache& cache, std::vector<int32_t>& ids) const {
@@ -172,8 +186,9 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   std::string model_;
   NormalizerFlags flags_;
-  bool plain_ = false;       ///< characters and blanks reach the pieces as they are
+  bool plain_ = false;       ///< characters are not replaced, and blanks are as we handle them
   bool words_apart_ = true;  ///< no piece joins two words
+  bool falls_back_ = false;  ///< every byte has a piece
   sentencepiece::SentencePieceProcessor processor_;
   std::vector<std::string> bytes_;
   std::array<int32_t, 256> byte_ids_{};

@@ -1,7 +1,7 @@
 #include <sentencepiece_trainer.h>
 
 #include <algorithm>
-#include <map>
+#include <cstdlib>
 #include <unordered_map>
 #include <vector>
 
@@ -18,10 +18,11 @@ constexpr size_t kBlockBytes = size_t{1} << 16;     // of a corpus that is sampl
 constexpr size_t kSentenceBytes = size_t{1} << 12;  // longer lines are cut, as the library skips them
 constexpr int32_t kFixedPieces = 3 + 256;           // unknown, begin, end; the bytes
 
-// Characters that the trainer uses itself: NUL, tab, U+2581 and U+2585. They become byte pieces.
-bool is_reserved(char32_t c) {
-  return c == 0 || c == '\t' || c == 0x2581 || c == 0x2585;
-}
+// The trainer need not cover characters beyond this share, its own default.
+constexpr double kCoverage = 0.9995;
+
+// A bit a code point: the characters that get pieces of their own. All others fall back to bytes.
+using CharacterSet = std::vector<bool>;
 
 size_t round_down_to_character(std::string_view text, size_t at) {
   while (at > 0 && at < text.size() && is_continuation(text[at])) --at;
@@ -49,10 +50,40 @@ std::vector<std::string_view> sample(std::span<const std::string_view> texts, in
   return blocks;
 }
 
-/// Hands the trainer its sentences: lines, cut at reserved characters and at blanks where too long.
+/// The most frequent characters, up to kCoverage of the text and to half of the learned vocabulary. The
+/// trainer uses NUL, tab, U+2581 and U+2585 itself, and lines are parted by line ends: not these.
+CharacterSet frequent_characters(const std::vector<std::string_view>& texts, int32_t learned_pieces) {
+  std::vector<int64_t> counts(0x110000);
+  for (const auto text : texts) {
+    for (size_t i = 0; i < text.size();) ++counts[read_code_point(text, i)];
+  }
+  for (const char32_t c : {U'\0', U'\t', U'\n', U'\u2581', U'\u2585'}) counts[c] = 0;
+  std::vector<char32_t> sorted;
+  int64_t total = 0;
+  for (char32_t c = 0; c < counts.size(); ++c) {
+    if (counts[c] > 0) sorted.push_back(c);
+    total += counts[c];
+  }
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [&](char32_t a, char32_t b) { return counts[a] > counts[b]; });
+  const size_t most = std::max<size_t>(1, static_cast<size_t>(learned_pieces) / 2);
+  CharacterSet kept(counts.size());
+  double covered = 0;
+  for (size_t i = 0; i < std::min(most, sorted.size()) && covered < kCoverage * static_cast<double>(total);
+       ++i) {
+    kept[sorted[i]] = true;
+    covered += static_cast<double>(counts[sorted[i]]);
+  }
+  return kept;
+}
+
+/// Hands the trainer its sentences: lines, cut at characters that are not kept and at blanks where too long.
 class Sentences final : public sentencepiece::SentenceIterator {
  public:
-  explicit Sentences(std::vector<std::string_view> texts) : texts_(std::move(texts)) { Next(); }
+  Sentences(std::vector<std::string_view> texts, CharacterSet kept)
+      : texts_(std::move(texts)), kept_(std::move(kept)) {
+    Next();
+  }
 
   bool done() const override { return done_; }
   const std::string& value() const override { return value_; }
@@ -72,13 +103,13 @@ class Sentences final : public sentencepiece::SentenceIterator {
 
  private:
   /// Takes a sentence from the front of `text`, and what ends it; empty if that was all there was.
-  static std::string_view take(std::string_view& text) {
+  std::string_view take(std::string_view& text) const {
     size_t end = 0;
     size_t blank = 0;
     while (end < text.size() && end < kSentenceBytes) {
       size_t next = end;
       const char32_t c = read_code_point(text, next);
-      if (c == '\n' || is_reserved(c)) return cut(text, end, next);
+      if (!kept_[c]) return cut(text, end, next);
       if (c == ' ') blank = end;
       end = next;
     }
@@ -93,28 +124,11 @@ class Sentences final : public sentencepiece::SentenceIterator {
   }
 
   std::vector<std::string_view> texts_;
+  CharacterSet kept_;
   size_t index_ = 0;
   std::string value_;
   bool done_ = false;
 };
-
-/// The share of characters that must have pieces of their own: all but one in 2000, the library's default,
-/// or less where these would fill more than half of the learned vocabulary (the rest fall back to bytes).
-double character_coverage(const std::vector<std::string_view>& texts, int32_t learned_pieces) {
-  std::unordered_map<char32_t, int64_t> counts;
-  int64_t total = 0;
-  for (const auto text : texts) {
-    for (size_t i = 0; i < text.size(); ++total) ++counts[read_code_point(text, i)];
-  }
-  std::vector<int64_t> sorted;
-  for (const auto& [character, count] : counts) sorted.push_back(count);
-  std::sort(sorted.rbegin(), sorted.rend());
-  const size_t most = std::max<size_t>(1, static_cast<size_t>(learned_pieces) / 2);
-  if (sorted.size() <= most) return 0.9995;
-  int64_t covered = 0;
-  for (size_t i = 0; i < most; ++i) covered += sorted[i];
-  return std::min(0.9995, static_cast<double>(covered) / static_cast<double>(total));
-}
 
 /// The words that get a piece of their own whatever their frequency.
 std::string user_symbols(const std::vector<std::string_view>& texts) {
@@ -137,7 +151,6 @@ void check(const std::vector<std::string_view>& texts, const SentencePieceOption
                       options.vocabulary_size);
   }
   for (const auto text : texts) require_utf8(text, "train_sentencepiece");
-  if (Sentences(texts).done()) throw_input_error("train_sentencepiece", "there is no text to learn from");
 }
 
 /// Turns the library's refusal into ours. It names the largest vocabulary at the end of its message.
@@ -160,8 +173,7 @@ std::string train_sentencepiece(std::span<const std::string_view> texts,
       {"model_type", options.model == SentencePieceModel::kBpe ? "bpe" : "unigram"},
       {"vocab_size", std::to_string(options.vocabulary_size)},
       {"num_threads", std::to_string(options.threads)},
-      {"character_coverage",
-       fmt::format("{}", character_coverage(sampled, options.vocabulary_size - kFixedPieces))},
+      {"character_coverage", "1.0"},
       {"normalization_rule_name", "identity"},
       {"add_dummy_prefix", "false"},
       {"remove_extra_whitespaces", "false"},
@@ -172,7 +184,8 @@ std::string train_sentencepiece(std::span<const std::string_view> texts,
       {"max_sentence_length", std::to_string(2 * kSentenceBytes)},
       {"minloglevel", "3"},
   };
-  Sentences sentences(sampled);
+  Sentences sentences(sampled, frequent_characters(sampled, options.vocabulary_size - kFixedPieces));
+  if (sentences.done()) throw_input_error("train_sentencepiece", "there is no text to learn from");
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(arguments, &sentences, &model);
   if (!status.ok()) refuse(options, status.message());

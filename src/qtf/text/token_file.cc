@@ -115,6 +115,7 @@ class LateProgress {
     if (!wanted_) return;
     if (!bar_ && std::chrono::steady_clock::now() - begin_ > std::chrono::seconds(1)) {
       bar_.emplace("tokenizing", total_);
+      bar_->start_at(done);
     }
     if (bar_) bar_->update(done);
   }
