@@ -101,6 +101,14 @@ const ShapeRules& btt_rules() {
   return rules;
 }
 
+namespace {
+
+/// Tokens taken through both products at once, so that what lies between them stays in the cache: at 512
+/// tokens of 1024 x 256 twice as fast as all at once.
+constexpr int64_t kChunkRows = 64;
+
+}  // namespace
+
 template <class T>
 BttMap<T>::BttMap(WeightShape weight_shape)
     : LinearMap<T>(std::move(weight_shape)),
@@ -156,6 +164,15 @@ void BttMap<T>::from_blocks(const T* by_output, T* by_input, int64_t rows) const
 
 template <class T>
 void BttMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int, Arena& scratch) const {
+  for (int64_t first = 0; first < x.rows; first += kChunkRows) {
+    const int64_t rows = std::min(kChunkRows, x.rows - first);
+    forward_chunk(x.row_block(first, rows), y.row_block(first, rows),
+                  saved ? saved + first * middle_ : nullptr, scratch);
+  }
+}
+
+template <class T>
+void BttMap<T>::forward_chunk(ConstMatrix<T> x, Matrix<T> y, T* saved, Arena& scratch) const {
   const ArenaScope scope(scratch);
   const int64_t rows = x.rows;
   T* by_input = scratch.allocate<T>(rows * middle_);
@@ -172,6 +189,16 @@ void BttMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int, Arena& scr
 template <class T>
 void BttMap<T>::backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,
                          T* dfactors, int, Arena& scratch) const {
+  for (int64_t first = 0; first < x.rows; first += kChunkRows) {
+    const int64_t rows = std::min(kChunkRows, x.rows - first);
+    backward_chunk(dy.row_block(first, rows), x.row_block(first, rows), saved + first * middle_,
+                   dx.data ? dx.row_block(first, rows) : Matrix<T>(), into_dx, dfactors, scratch);
+  }
+}
+
+template <class T>
+void BttMap<T>::backward_chunk(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx,
+                               Into into_dx, T* dfactors, Arena& scratch) const {
   const ArenaScope scope(scratch);
   const int64_t rows = x.rows;
   T* dz = scratch.allocate<T>(rows * middle_);

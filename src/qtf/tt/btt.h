@@ -18,7 +18,7 @@ class BttMap final : public LinearMap<T> {
   int64_t factor_size() const override { return right_size() + left_size(); }
   bool factors_are_cores() const override { return true; }
   void prepare(const T* cores, Use use) override;
-  /// z as [β][row][(γ, σ)].
+  /// z as [β][row][(γ, σ)], a chunk of rows at a time.
   int64_t saved_size(int64_t rows) const override { return rows * middle_; }
   void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const override;
   void backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx, T* dfactors,
@@ -36,6 +36,9 @@ class BttMap final : public LinearMap<T> {
   /// Where block γ of R and block β of L begin in the cores.
   int64_t right_begin(int64_t gamma) const { return gamma * right_rows_ * m_inner_; }
   int64_t left_begin(int64_t beta) const { return right_size() + beta * n_inner_ * left_cols_; }
+  void forward_chunk(ConstMatrix<T> x, Matrix<T> y, T* saved, Arena& scratch) const;
+  void backward_chunk(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,
+                      T* dfactors, Arena& scratch) const;
   void to_blocks(const T* by_input, T* by_output, int64_t rows) const;
   void from_blocks(const T* by_output, T* by_input, int64_t rows) const;
 

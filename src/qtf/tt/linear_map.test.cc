@@ -155,7 +155,7 @@ TYPED_TEST(LinearMapTest, ARowDependsOnThatRowOnly) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(c.text);
     Fixture<T> f(c);
-    const int64_t rows = 37;
+    const int64_t rows = 131;
     const std::vector<T> x = random_values<T>(rows * c.in, 3);
     std::vector<T> saved(static_cast<size_t>(f.map->saved_size(rows)));
     for (int level = 0; level <= level_count(f.shape); ++level) {
@@ -250,6 +250,31 @@ TEST(LinearMap, BackwardAccumulatesWhereAsked) {
     std::fill(twice.begin(), twice.end(), 0.0);
     backward(nullptr, Into::overwrite, twice);
     EXPECT_EQ(twice, once) << "without dx";
+  }
+}
+
+TEST(LinearMap, BackwardOfManyRowsIsTheSumOfTheirs) {
+  const int64_t rows = 131;
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(c.text);
+    Fixture<double> f(c);
+    const std::vector<double> x = random_values<double>(rows * c.in, 2);
+    const std::vector<double> dy = random_values<double>(rows * c.out, 3);
+    std::vector<double> saved(static_cast<size_t>(f.map->saved_size(rows)));
+    std::vector<double> together(static_cast<size_t>(f.map->factor_size())), apart = together;
+    std::vector<double> dx(x.size()), dx_apart(x.size());
+    const auto backward = [&](int64_t first, int64_t count, std::vector<double>& to_x,
+                              std::vector<double>& dfactors) {
+      const ConstMatrix<double> some_x(&x[first * c.in], count, c.in);
+      std::vector<double> y(static_cast<size_t>(count * c.out));
+      f.map->forward(some_x, {y.data(), count, c.out}, saved.data(), 0, f.scratch);
+      f.map->backward({&dy[first * c.out], count, c.out}, some_x, saved.data(),
+                      {&to_x[first * c.in], count, c.in}, Into::overwrite, dfactors.data(), 0, f.scratch);
+    };
+    backward(0, rows, dx, together);
+    for (int64_t i = 0; i < rows; ++i) backward(i, 1, dx_apart, apart);
+    EXPECT_EQ(dx, dx_apart);
+    expect_near(together, apart, 1e-13);
   }
 }
 

@@ -216,6 +216,9 @@ void MpoMap<T>::prepare(const T* cores, Use use) {
 
 namespace {
 
+/// Tokens taken through all cores at once, so that the states between them stay in the cache.
+constexpr int64_t kChunkRows = 64;
+
 /// x with rows end to end: itself, or a copy in scratch.
 template <class T>
 const T* contiguous(ConstMatrix<T> x, Arena& scratch) {
@@ -229,6 +232,15 @@ const T* contiguous(ConstMatrix<T> x, Arena& scratch) {
 
 template <class T>
 void MpoMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int, Arena& scratch) const {
+  for (int64_t first = 0; first < x.rows; first += kChunkRows) {
+    const int64_t rows = std::min(kChunkRows, x.rows - first);
+    forward_chunk(x.row_block(first, rows), y.row_block(first, rows),
+                  saved ? saved + saved_size(first) : nullptr, scratch);
+  }
+}
+
+template <class T>
+void MpoMap<T>::forward_chunk(ConstMatrix<T> x, Matrix<T> y, T* saved, Arena& scratch) const {
   const ArenaScope scope(scratch);
   const size_t last = steps_.size() - 1;
   T* states = saved ? saved : scratch.allocate<T>(saved_size(x.rows));
@@ -249,6 +261,16 @@ void MpoMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int, Arena& scr
 template <class T>
 void MpoMap<T>::backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,
                          T* dfactors, int, Arena& scratch) const {
+  for (int64_t first = 0; first < x.rows; first += kChunkRows) {
+    const int64_t rows = std::min(kChunkRows, x.rows - first);
+    backward_chunk(dy.row_block(first, rows), x.row_block(first, rows), saved + saved_size(first),
+                   dx.data ? dx.row_block(first, rows) : Matrix<T>(), into_dx, dfactors, scratch);
+  }
+}
+
+template <class T>
+void MpoMap<T>::backward_chunk(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx,
+                               Into into_dx, T* dfactors, Arena& scratch) const {
   const ArenaScope scope(scratch);
   const size_t last = steps_.size() - 1;
   T* gradients = scratch.allocate<T>(saved_size(x.rows));

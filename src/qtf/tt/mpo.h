@@ -25,7 +25,7 @@ class MpoMap final : public LinearMap<T> {
   int64_t factor_size() const override { return train_.parameters(); }
   bool factors_are_cores() const override { return true; }
   void prepare(const T* cores, Use use) override;
-  /// X_1 … X_{d-1}.
+  /// X_1 … X_{d-1}, a chunk of rows at a time.
   int64_t saved_size(int64_t rows) const override { return rows * state_begin_.back(); }
   void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const override;
   void backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx, T* dfactors,
@@ -47,6 +47,9 @@ class MpoMap final : public LinearMap<T> {
     int64_t cols = 0;
   };
 
+  void forward_chunk(ConstMatrix<T> x, Matrix<T> y, T* saved, Arena& scratch) const;
+  void backward_chunk(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,
+                      T* dfactors, Arena& scratch) const;
   ConstMatrix<T> core(size_t k) const { return {cores_ + core_begin_[k], steps_[k].outer, steps_[k].inner}; }
   /// The part of core k that makes output row `row`: [r_{k-1}, m_k·r_k], as an offset into the cores.
   int64_t row_part(size_t k, int64_t row) const;

@@ -14,7 +14,8 @@ namespace qtf::tt {
 
 namespace {
 
-constexpr int64_t kMaxWidth = std::numeric_limits<int32_t>::max();
+// Beyond any vocabulary, and small enough that no count of parameters or operations overflows.
+constexpr int64_t kMaxWidth = int64_t{1} << 22;
 
 /// The table: one row a kind, in ShapeKind's order.
 const std::array<const ShapeRules*, 4>& table() {
