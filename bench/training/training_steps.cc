@@ -8,6 +8,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "qtf/base/error.h"
 #include "qtf/base/file.h"
 #include "qtf/kernels/fma_peak.h"
 #include "qtf/model/model_folder.h"

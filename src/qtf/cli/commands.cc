@@ -5,6 +5,10 @@
 
 namespace qtf::cli {
 
+extern const Command kTrainCommand;
+extern const Command kEvalCommand;
+extern const Command kGenerateCommand;
+extern const Command kInfoCommand;
 extern const Command kReportCommand;
 extern const Command kTokenizeCommand;
 extern const Command kHelpCommand;
@@ -13,7 +17,8 @@ extern const Command kDocsCommand;
 
 const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> table{
-      &kTokenizeCommand, &kReportCommand, &kHelpCommand, &kVersionCommand, &kDocsCommand,
+      &kTrainCommand,  &kEvalCommand, &kGenerateCommand, &kInfoCommand, &kTokenizeCommand,
+      &kReportCommand, &kHelpCommand, &kVersionCommand,  &kDocsCommand,
   };
   return table;
 }

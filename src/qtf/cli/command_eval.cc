@@ -1,0 +1,186 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "qtf/base/file.h"
+#include "qtf/cli/command.h"
+#include "qtf/model/model_folder.h"
+#include "qtf/text/corpus.h"
+#include "qtf/train/evaluate.h"
+
+namespace qtf::cli {
+namespace {
+
+/// A loaded model, packed and with a tokenizer.
+model::LoadedModel open_model(const std::string& path, ThreadPool& pool) {
+  model::LoadedModel loaded = model::load_model(path);
+  if (!loaded.tokenizer)
+    throw_input_error("eval", "{} has no tokenizer; put its files into the folder", path);
+  loaded.model->prepare(tt::Use::inference, pool);
+  return loaded;
+}
+
+int checked_level(const Arguments& arguments, const model::ModelConfig& config) {
+  const auto level = static_cast<int>(arguments.integer("--level"));
+  const int levels = model::level_count(config);
+  if (level > levels) {
+    throw_input_error("eval", "--level {}: this model has {} level{}", level, levels, levels == 1 ? "" : "s");
+  }
+  return level == levels ? 0 : level;
+}
+
+struct Measured {
+  train::Evaluation evaluation;
+  text::TextCounts counts;
+  int64_t text_tokens = 0;
+};
+
+Measured measure_documents(const Arguments& arguments, const model::LoadedModel& loaded,
+                           const model::Transformer<float>* other, const train::EvaluateOptions& options,
+                           ThreadPool& pool) {
+  const text::Corpus corpus(arguments.text("--text"));
+  train::Documents documents;
+  Measured measured;
+  for (const std::string_view whole : corpus.texts()) {
+    for (const std::string_view document : text::split_documents(whole, arguments.text("--separator"))) {
+      loaded.tokenizer->encode(document, documents.tokens);
+      documents.ends.push_back(static_cast<int64_t>(documents.tokens.size()));
+      const text::TextCounts counts = text::count_text(document);
+      measured.counts.bytes += counts.bytes;
+      measured.counts.words += counts.words;
+    }
+  }
+  measured.text_tokens = static_cast<int64_t>(documents.tokens.size());
+  measured.evaluation = train::evaluate(*loaded.model, documents, options, pool, other);
+  return measured;
+}
+
+Measured measure_text(const Arguments& arguments, const model::LoadedModel& loaded,
+                      const model::Transformer<float>* other, const train::EvaluateOptions& options,
+                      ThreadPool& pool) {
+  const text::TokenFile file = text::tokenize_corpus(arguments.text("--text"), *loaded.tokenizer);
+  Measured measured;
+  measured.counts = file.counts();
+  measured.text_tokens = file.size();
+  measured.evaluation = train::evaluate(*loaded.model, {&file, 0, file.size()}, options, pool, other);
+  return measured;
+}
+
+nlohmann::ordered_json to_json(const Measured& m, const model::LoadedModel& loaded, bool against) {
+  const train::Evaluation& e = m.evaluation;
+  nlohmann::ordered_json json = {
+      {"nats_per_token", e.nats_per_token},
+      {"stderr", e.standard_error},
+      {"perplexity", e.perplexity()},
+      {"word_perplexity", e.word_perplexity(m.counts, m.text_tokens)},
+      {"bits_per_byte", e.bits_per_byte(m.counts, m.text_tokens)},
+      {"tokens", e.tokens},
+      {"words", m.counts.words},
+      {"bytes", m.counts.bytes},
+      {"tokens_per_second", static_cast<double>(e.tokens) / e.seconds},
+      {"context", e.context},
+      {"stride", e.stride},
+      {"vocabulary", loaded.model->config().vocabulary},
+      {"tokenizer", loaded.tokenizer->fingerprint()},
+  };
+  if (against) json["kl_divergence"] = e.kl_divergence, json["same_top"] = e.same_top;
+  return json;
+}
+
+void print_text(const nlohmann::ordered_json& json, std::ostream& out) {
+  const auto number = [&](const char* key) { return json.at(key).get<double>(); };
+  out << fmt::format("nats/token       {:.4f} ± {:.4f}\n", number("nats_per_token"), number("stderr"));
+  out << fmt::format("perplexity       {:.3f} a token, {:.3f} a word\n", number("perplexity"),
+                     number("word_perplexity"));
+  out << fmt::format("bits/byte        {:.4f}\n", number("bits_per_byte"));
+  out << fmt::format("protocol         {} tokens scored, context {}, stride {}, vocabulary {}\n",
+                     json.at("tokens").get<int64_t>(), json.at("context").get<int64_t>(),
+                     json.at("stride").get<int64_t>(), json.at("vocabulary").get<int64_t>());
+  out << fmt::format("text             {} words (an end-of-line each line), {} bytes\n",
+                     json.at("words").get<int64_t>(), json.at("bytes").get<int64_t>());
+  if (json.contains("kl_divergence")) {
+    out << fmt::format("against          KL {:.5f} nats/token, same top token {:.2f} %\n",
+                       number("kl_divergence"), 100 * number("same_top"));
+  }
+  out << fmt::format("speed            {:.0f} tokens/s\n", number("tokens_per_second"));
+}
+
+void run(const Arguments& arguments, const Streams& streams) {
+  ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
+  const model::LoadedModel loaded = open_model(arguments.text("MODEL"), pool);
+  model::LoadedModel other;
+  if (arguments.given("--against")) {
+    other = open_model(arguments.text("--against"), pool);
+    if (other.tokenizer->fingerprint() != loaded.tokenizer->fingerprint()) {
+      throw_input_error("eval", "{} and {} have different tokenizers; only models with the same one compare",
+                        arguments.text("MODEL"), arguments.text("--against"));
+    }
+  }
+  train::EvaluateOptions options;
+  options.context = arguments.integer("--context");
+  options.stride = arguments.integer("--stride");
+  options.level = checked_level(arguments, loaded.model->config());
+  const auto measure = arguments.given("--separator") ? measure_documents : measure_text;
+  const auto json = to_json(measure(arguments, loaded, other.model.get(), options, pool), loaded,
+                            arguments.given("--against"));
+  if (arguments.flag("--json")) {
+    streams.out << json.dump() << "\n";
+  } else {
+    print_text(json, streams.out);
+  }
+}
+
+}  // namespace
+
+extern const Command kEvalCommand;
+const Command kEvalCommand{
+    .name = "eval",
+    .summary = "Measure how well a model predicts a text",
+    .details =
+        "Windows of --context tokens move by --stride; each scores the tokens that none before it scored. "
+        "The "
+        "standard error takes windows as independent. Words are counted as WikiText-2's published figures "
+        "do: "
+        "whitespace-separated words plus one end-of-line a line.",
+    .example = {.call = "qtf eval quickstart-out/chain --text wiki.test.tokens --json"},
+    .options =
+        {{.name = "MODEL", .help = "a model folder, or a llama2.c .bin", .required = true},
+         {.name = "--text", .value = "FILE", .help = "a text file or a folder of them", .required = true},
+         {.name = "--context",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "0",
+          .help = "window length in tokens; 0: the model's context",
+          .min = 0},
+         {.name = "--stride",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "0",
+          .help = "tokens between windows; 0: half the context",
+          .min = 0},
+         {.name = "--separator",
+          .value = "STR",
+          .help = "split the text here and score each document alone, cut at the context"},
+         {.name = "--against",
+          .value = "MODEL2",
+          .help = "also print KL(MODEL2 ‖ MODEL) and the share of equal top tokens"},
+         {.name = "--level",
+          .type = ValueType::integer,
+          .value = "K",
+          .initial = "0",
+          .help = "nested level, 1 the smallest; 0: the largest",
+          .min = 0,
+          .max = 4},
+         {.name = "--threads",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "0",
+          .help = "0: all cores",
+          .min = 0,
+          .max = 1024},
+         {.name = "--json", .type = ValueType::flag, .help = "print one JSON object"}},
+    .run = run,
+};
+
+}  // namespace qtf::cli

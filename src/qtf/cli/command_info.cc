@@ -1,0 +1,93 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "qtf/base/parse.h"
+#include "qtf/cli/command.h"
+#include "qtf/model/model_folder.h"
+
+namespace qtf::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json map_json(const model::MapParameters& map) {
+  return {{"name", map.spec.name},      {"part", model::part_name(map.spec.part)},
+          {"layer", map.spec.layer},    {"shape", tt::to_string(map.shape)},
+          {"out", map.spec.out},        {"in", map.spec.in},
+          {"parameters", map.size},     {"dense_parameters", map.spec.out * map.spec.in},
+          {"macs", tt::macs(map.shape)}};
+}
+
+ordered_json to_json(const model::LoadedModel& loaded) {
+  const model::ModelConfig& c = loaded.model->config();
+  const int64_t parameters = model::parameter_count(c), dense = model::dense_parameter_count(c);
+  ordered_json layers = ordered_json::array();
+  for (const auto& map : loaded.model->layout().maps) layers.push_back(map_json(map));
+  return {{"architecture",
+           {{"family", c.family == model::Family::llama ? "llama" : "gpt2"},
+            {"vocabulary", c.vocabulary},
+            {"width", c.width},
+            {"layers", c.layers},
+            {"heads", c.heads},
+            {"kv_heads", c.kv_heads},
+            {"feed_forward", c.feed_forward},
+            {"context", c.context},
+            {"tied", c.tied},
+            {"levels", model::level_count(c)}}},
+          {"parameters", parameters},
+          {"dense_parameters", dense},
+          {"ratio", static_cast<double>(dense) / static_cast<double>(parameters)},
+          {"bytes", loaded.bytes},
+          {"macs_per_token", model::macs_per_token(c, (c.context - 1) / 2)},
+          {"layers", layers}};
+}
+
+void print_text(const ordered_json& json, std::ostream& out) {
+  const auto count = [](const ordered_json& value) { return format_count(value.get<int64_t>()); };
+  const ordered_json& a = json.at("architecture");
+  out << fmt::format(
+      "{} family: vocabulary {}, width {}, {} layers, {} heads ({} kv), feed-forward {}, context {}{}{}\n",
+      a.at("family").get<std::string>(), a.at("vocabulary").get<int64_t>(), a.at("width").get<int64_t>(),
+      a.at("layers").get<int64_t>(), a.at("heads").get<int64_t>(), a.at("kv_heads").get<int64_t>(),
+      a.at("feed_forward").get<int64_t>(), a.at("context").get<int64_t>(),
+      a.at("tied").get<bool>() ? ", tied head" : "",
+      a.at("levels").get<int>() > 1 ? fmt::format(", {} nested levels", a.at("levels").get<int>()) : "");
+  out << fmt::format(
+      "parameters       {} (numbers stored; the equal dense model has {}: ratio {:.2f} of the whole model)\n",
+      count(json.at("parameters")), count(json.at("dense_parameters")), json.at("ratio").get<double>());
+  out << fmt::format("file             {}\n", format_bytes(json.at("bytes").get<int64_t>()));
+  out << fmt::format("MACs a token     {} (half-full context)\n\n", count(json.at("macs_per_token")));
+  out << fmt::format("{:<40} {:>13} {:<34} {:>10} {:>8}\n", "map", "out x in", "shape", "parameters",
+                     "of dense");
+  for (const ordered_json& map : json.at("layers")) {
+    const double share = map.at("parameters").get<double>() / map.at("dense_parameters").get<double>();
+    out << fmt::format("{:<40} {:>13} {:<34} {:>10} {:>7.1f}%\n", map.at("name").get<std::string>(),
+                       fmt::format("{} x {}", map.at("out").get<int64_t>(), map.at("in").get<int64_t>()),
+                       map.at("shape").get<std::string>(), map.at("parameters").get<int64_t>(), 100 * share);
+  }
+}
+
+void run(const Arguments& arguments, const Streams& streams) {
+  const ordered_json json = to_json(model::load_model(arguments.text("MODEL")));
+  if (arguments.flag("--json")) {
+    streams.out << json.dump() << "\n";
+  } else {
+    print_text(json, streams.out);
+  }
+}
+
+}  // namespace
+
+extern const Command kInfoCommand;
+const Command kInfoCommand{
+    .name = "info",
+    .summary = "Describe a model: architecture, shapes, parameters, size and cost",
+    .example = {.call = "qtf info quickstart-out/chain"},
+    .options = {{.name = "MODEL", .help = "a model folder, or a llama2.c .bin", .required = true},
+                {.name = "--json", .type = ValueType::flag, .help = "print one JSON object"}},
+    .run = run,
+};
+
+}  // namespace qtf::cli

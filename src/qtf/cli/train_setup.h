@@ -1,0 +1,36 @@
+// From the flags of `qtf train` to a job: texts, tokenizer, model and output folder, each checked before
+// anything is written.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "qtf/base/file.h"
+#include "qtf/cli/command.h"
+#include "qtf/text/token_file.h"
+#include "qtf/train/trainer.h"
+
+namespace qtf::cli {
+
+/// The options of `qtf train`.
+const std::vector<Option>& train_options();
+
+/// What a job points into. Keep it alive while the job runs.
+struct TrainSetup {
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::unique_ptr<model::Transformer<float>> model;
+  std::optional<text::TokenFile> train_file, valid_file;
+  std::optional<FolderLock> lock;
+  train::TrainJob job;
+};
+
+/// The run's settings: those stored in the folder of --out with --resume, else the given ones. Throws
+/// InputError if there is no run to resume, or a flag contradicts the stored run.
+Arguments resolve_settings(const Arguments& given);
+
+/// Builds the job from resolve_settings(). Nothing is written before texts, model and options have proved to
+/// fit; then the folder gets config.json, the tokenizer and train.json. `given`: for --resume and --threads.
+std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arguments& given,
+                                            ThreadPool& pool, std::ostream& notes);
+
+}  // namespace qtf::cli
