@@ -1,6 +1,7 @@
 #include "qtf/kernels/gemm.h"
 
 #include <algorithm>
+#include <cstring>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "qtf/kernels/gemm.cc"
@@ -148,6 +149,19 @@ HWY_ATTR void pack_transposed(int64_t k, int64_t width, int64_t panel, const T* 
   }
 }
 
+/// to[0, panel) = from[0, width), then zeros.
+template <class T>
+HWY_ATTR HWY_INLINE void copy_padded(int64_t width, const T* from, int64_t panel, T* to) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  if (width == panel) {
+    for (int v = 0; v < kPanelVectors; ++v) hn::StoreU(hn::LoadU(d, from + v * lanes), d, to + v * lanes);
+  } else {
+    std::copy_n(from, width, to);
+    std::fill(to + width, to + panel, T{0});
+  }
+}
+
 template <class T>
 HWY_ATTR void pack(int64_t k, int64_t n, const T* b, int64_t row_stride, int64_t col_stride, T* panels) {
   const int64_t panel = panel_width<T>();
@@ -157,11 +171,7 @@ HWY_ATTR void pack(int64_t k, int64_t n, const T* b, int64_t row_stride, int64_t
       pack_transposed(k, width, panel, b + j * col_stride, row_stride, col_stride, panels);
       continue;
     }
-    for (int64_t p = 0; p < k; ++p) {
-      T* out = panels + p * panel;
-      std::copy_n(b + p * row_stride + j, width, out);
-      std::fill(out + width, out + panel, T{0});
-    }
+    for (int64_t p = 0; p < k; ++p) copy_padded(width, b + p * row_stride + j, panel, panels + p * panel);
   }
 }
 
@@ -172,7 +182,8 @@ HWY_ATTR void pack_rows(int64_t m, int64_t k, const T* a, int64_t a_row, int64_t
     const int64_t rows = std::min(kRowTile, m - i);
     const T* from = a + i * a_row;
     if (rows == kRowTile && a_row == 1) {
-      for (int64_t p = 0; p < k; ++p) std::copy_n(from + p * a_col, kRowTile, out + p * kRowTile);
+      // memcpy of a constant size is two moves; std::copy_n here is a call.
+      for (int64_t p = 0; p < k; ++p) std::memcpy(out + p * kRowTile, from + p * a_col, kRowTile * sizeof(T));
     } else {
       for (int64_t p = 0; p < k; ++p) {
         for (int64_t r = 0; r < rows; ++r) out[p * rows + r] = from[r * a_row + p * a_col];

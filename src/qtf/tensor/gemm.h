@@ -41,8 +41,8 @@ class PackedMatrix {
   int64_t cols_ = 0;
 };
 
-/// C[m, n] = A[m, k] · B[:k, :n], or C += …: k and n are taken from A and C, and may be less than B's rows and
-/// columns (a nested level is a prefix).
+/// C[m, n] = A[m, k] · B[:k, :n], or C += …: k and n are taken from A and C, and may be less than B's rows
+/// and columns (a nested level is a prefix).
 template <class T>
 void gemm(ConstMatrix<T> a, const PackedMatrix<T>& b, Matrix<T> c, Into into = Into::overwrite);
 
