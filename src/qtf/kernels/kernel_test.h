@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -52,6 +53,7 @@ class GuardedArray {
   GuardedArray& operator=(const GuardedArray&) = delete;
 
   T* data() const { return data_; }
+  int64_t size() const { return static_cast<int64_t>(size_); }
   T& operator[](int64_t i) const { return data_[i]; }
   std::vector<T> values() const { return {data_, data_ + size_}; }
 
@@ -109,6 +111,11 @@ void expect_close(const char* what, std::span<const T> got, const std::vector<Ex
 template <class T>
 void expect_close(const char* what, const GuardedArray<T>& got, const std::vector<Expected>& want) {
   expect_close<T>(what, std::span<const T>(got.data(), want.size()), want);
+}
+
+template <class T>
+void expect_close(const char* what, const std::vector<T>& got, const std::vector<Expected>& want) {
+  expect_close<T>(what, std::span<const T>(got), want);
 }
 
 template <class T>
