@@ -115,7 +115,10 @@ def main():
     peer = sides.has_torch(flags.peer)
     if not peer:
         print("peer missing: no python3-torch, our own speed only")
-    where = {"machine": machine(), "commit": commit(), "threads": flags.threads}
+    where = {"machine": machine(), "commit": commit(), "threads": flags.threads, "load_before": os.getloadavg()[0]}
+    if where["load_before"] > 0.5:
+        print(f"warning: load average {where['load_before']:.1f}, other programs run here; they slow PyTorch's spinning "
+              "threads more than ours, so the ratios flatter us")
     print(f"{where['machine']['cpu']}, {where['machine']['cores']} cores, {flags.threads} threads, "
           f"commit {where['commit']}, V {VOCAB}")
     results = []
