@@ -36,6 +36,7 @@ void penalise_repeats(std::vector<Candidate>& candidates, std::span<const int32_
   std::sort(recent.begin(), recent.end());
   recent.erase(std::unique(recent.begin(), recent.end()), recent.end());
   for (int32_t token : recent) {
+    if (token < 0 || static_cast<size_t>(token) >= candidates.size()) continue;  // a padded vocabulary's
     double& logit = candidates[static_cast<size_t>(token)].weight;
     logit = logit > 0 ? logit / options.repeat_penalty : logit * options.repeat_penalty;
   }
@@ -62,8 +63,8 @@ int32_t sample(std::span<const float> logits, std::span<const int32_t> history,
                const SamplingOptions& options) {
   std::vector<Candidate> candidates(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i]))
-      throw_input_error("generate", "the model computes NaN; its weights are damaged");
+    if (!std::isfinite(logits[i]))
+      throw_input_error("generate", "the model computes {}; its weights are damaged", logits[i]);
     candidates[i] = {static_cast<int32_t>(i), static_cast<double>(logits[i])};
   }
   penalise_repeats(candidates, history, options);

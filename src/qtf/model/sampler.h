@@ -25,7 +25,7 @@ struct SamplingOptions {
 void validate(const SamplingOptions& options);
 
 /// Draws the token that follows `history` from logits[V]; the same for the same arguments. Throws InputError
-/// if a logit is NaN.
+/// if a logit is NaN or infinite. Tokens of the history that have no logit count for nothing.
 int32_t sample(std::span<const float> logits, std::span<const int32_t> history,
                const SamplingOptions& options);
 
