@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <span>
+#include <map>
 
 #include "qtf/base/error.h"
 #include "qtf/base/parse.h"
@@ -65,9 +65,8 @@ ModelConfig preset_config(std::string_view name) {
     config.feed_forward = p.feed_forward, config.vocabulary = p.vocabulary;
     return config;
   }
-  const std::string near = closest(name, names);
-  throw_input_error("preset", "no preset is called '{}'; choose one of {}{}", name, fmt::join(names, ", "),
-                    near.empty() ? "" : fmt::format(" (did you mean {}?)", near));
+  throw_input_error("preset", "no preset is called '{}'{}; choose one of {}", name, did_you_mean(name, names),
+                    fmt::join(names, ", "));
 }
 
 namespace {
@@ -88,6 +87,28 @@ int64_t nearest_divisor(int64_t n, int64_t d) {
     if (n % i == 0 && std::abs(i - d) < std::abs(best - d)) best = i;
   }
   return best;
+}
+
+/// The shapes are of maps that the model has, fit their sizes, and agree on the number of levels.
+void check_shapes(const ModelConfig& c) {
+  if (c.shapes.empty()) return;
+  std::map<std::string, MapSpec> maps;
+  for (MapSpec& map : linear_maps(c)) maps.emplace(map.name, std::move(map));
+  const int levels = level_count(c);
+  for (const auto& [name, shape] : c.shapes) {
+    tt::validate(shape);
+    const auto map = maps.find(name);
+    if (map == maps.end())
+      throw_input_error("model", "a shape is given for {}, which this model lacks", name);
+    if (shape.out != map->second.out || shape.in != map->second.in) {
+      throw_input_error("model", "{} is {} x {}, but its shape is for {} x {}; give the shape again", name,
+                        map->second.out, map->second.in, shape.out, shape.in);
+    }
+    if (!shape.levels.empty() && tt::level_count(shape) != levels) {
+      throw_input_error("model", "{} has {} nested levels, another map {}; give all the same number", name,
+                        tt::level_count(shape), levels);
+    }
+  }
 }
 
 }  // namespace
@@ -124,7 +145,7 @@ void validate(const ModelConfig& c) {
     throw_input_error("model", "norm epsilon and rope theta must be positive, got {} and {}", c.norm_epsilon,
                       c.rope_theta);
   }
-  for (const auto& [name, shape] : c.shapes) tt::validate(shape);
+  check_shapes(c);
 }
 
 std::string block_prefix(Family family, int64_t layer) {
@@ -187,12 +208,19 @@ std::vector<MapSpec> linear_maps(const ModelConfig& c) {
   return maps;
 }
 
-tt::WeightShape shape_of(const ModelConfig& config, const MapSpec& map) {
-  const auto found = config.shapes.find(map.name);
-  if (found != config.shapes.end()) return found->second;
+namespace {
+
+tt::WeightShape dense_shape(const MapSpec& map) {
   tt::WeightShape dense;
   dense.out = map.out, dense.in = map.in;
   return dense;
+}
+
+}  // namespace
+
+tt::WeightShape shape_of(const ModelConfig& config, const MapSpec& map) {
+  const auto found = config.shapes.find(map.name);
+  return found != config.shapes.end() ? found->second : dense_shape(map);
 }
 
 namespace {
@@ -239,6 +267,11 @@ bool names(std::string_view target, const MapSpec& map) {
          map.name[map.name.size() - target.size() - 1] == '.';
 }
 
+void set_shape(ModelConfig& config, const MapSpec& map, const tt::WeightShape& shape) {
+  config.shapes.erase(map.name);
+  if (shape.kind != tt::ShapeKind::dense) config.shapes[map.name] = shape;
+}
+
 }  // namespace
 
 void apply_shape_requests(ModelConfig& config, const std::vector<std::string>& requests) {
@@ -253,33 +286,51 @@ void apply_shape_requests(ModelConfig& config, const std::vector<std::string>& r
     for (const MapSpec& map : maps) {
       if (!names(target, map)) continue;
       found = true;
-      const tt::WeightShape shape = tt::parse_shape(text, map.out, map.in);
-      config.shapes.erase(map.name);
-      if (shape.kind != tt::ShapeKind::dense) config.shapes[map.name] = shape;
+      set_shape(config, map, tt::parse_shape(text, map.out, map.in));
     }
     if (found) continue;
-    std::vector<std::string_view> known = {"embedding", "attention", "ffn", "head"};
-    for (const MapSpec& map : maps)
-      known.push_back(std::string_view(map.name).substr(map.name.rfind('.') + 1));
-    std::sort(known.begin() + 4, known.end());
-    known.erase(std::unique(known.begin() + 4, known.end()), known.end());
-    throw_input_error("shape", "nothing in this model is called '{}'; choose one of {}{}", target,
-                      fmt::join(known, ", "), target == "head" ? " (the head is tied to the embedding)" : "");
+    std::vector<std::string_view> known;
+    const auto add = [&](std::string_view name) {
+      if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
+    };
+    for (const MapSpec& map : maps) add(part_name(map.part));
+    for (const MapSpec& map : maps) add(std::string_view(map.name).substr(map.name.rfind('.') + 1));
+    throw_input_error("shape", "nothing in this model is called '{}'{}; choose one of {}", target,
+                      config.tied && target == "head" ? " (the head is tied to the embedding)"
+                                                      : did_you_mean(target, known),
+                      fmt::join(known, ", "));
   }
 }
 
 namespace {
 
-/// Every map gets the largest rank whose parameters are at most `share` of its dense ones; dense where that
-/// is no fewer.
-void set_share(ModelConfig& config, const std::vector<MapSpec>& maps, double share, tt::ShapeKind kind) {
-  config.shapes.clear();
-  for (const MapSpec& map : maps) {
-    const int64_t dense = map.out * map.in;
-    const auto allowed = static_cast<int64_t>(share * static_cast<double>(dense));
-    if (allowed >= dense) continue;
+/// The shape of the largest rank whose parameters are at most `share` of the dense ones; dense where that is
+/// no fewer.
+tt::WeightShape shape_with_share(const MapSpec& map, double share, tt::ShapeKind kind) {
+  const int64_t dense = map.out * map.in;
+  const auto allowed = static_cast<int64_t>(share * static_cast<double>(dense));
+  if (allowed < dense) {
     const tt::WeightShape shape = tt::shape_with_parameters(kind, map.out, map.in, allowed);
-    if (tt::parameters(shape) < dense) config.shapes[map.name] = shape;
+    if (tt::parameters(shape) < dense) return shape;
+  }
+  return dense_shape(map);
+}
+
+void set_share(ModelConfig& config, const std::vector<MapSpec>& maps, double share, tt::ShapeKind kind) {
+  for (const MapSpec& map : maps) set_shape(config, map, shape_with_share(map, share, kind));
+}
+
+/// Gives one map after the other the next larger share, as long as the whole stays within `most` parameters:
+/// maps of equal sizes step together, which alone would leave much of the budget unused.
+void use_remainder(ModelConfig& config, const std::vector<MapSpec>& maps, double share, tt::ShapeKind kind,
+                   int64_t most) {
+  int64_t count = parameter_count(config);
+  for (const MapSpec& map : maps) {
+    const tt::WeightShape larger = shape_with_share(map, share, kind);
+    const int64_t change = tt::parameters(larger) - tt::parameters(shape_of(config, map));
+    if (count + change > most) continue;
+    set_shape(config, map, larger);
+    count += change;
   }
 }
 
@@ -306,6 +357,7 @@ void apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind) {
     (dense / static_cast<double>(parameter_count(trial)) >= ratio ? low : high) = middle;
   }
   set_share(config, maps, low, kind);
+  use_remainder(config, maps, high, kind, static_cast<int64_t>(dense / ratio));
 }
 
 void apply_levels(ModelConfig& config, int levels) {
