@@ -1,0 +1,58 @@
+// Small models for the tests of files and generation.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "qtf/model/transformer.h"
+
+namespace qtf::model {
+
+/// A family, shapes and levels that together exercise every kind of tensor.
+struct SmallModel {
+  std::string name;
+  Family family = Family::llama;
+  std::vector<std::string> shapes;
+  bool tied = true;
+  int levels = 1;
+};
+
+inline const std::vector<SmallModel>& small_models() {
+  static const std::vector<SmallModel> table = {
+      {"llama", Family::llama, {}},
+      {"llama_untied", Family::llama, {}, false},
+      {"gpt2", Family::gpt2, {}},
+      {"gpt2_untied", Family::gpt2, {}, false},
+      {"llama_chain",
+       Family::llama,
+       {"embedding=chain:rank=9", "ffn=chain:rank=7", "attention=chain:rank=5"}},
+      {"llama_levels", Family::llama, {"ffn=chain:rank=8", "head=chain:rank=12"}, false, 4},
+      {"llama_mpo", Family::llama, {"ffn=mpo:rank=3", "attention=mpo:rank=2"}},
+      {"gpt2_btt", Family::gpt2, {"ffn=btt:rank=2", "attention=btt:rank=1", "embedding=btt:rank=1"}},
+      {"gpt2_chain", Family::gpt2, {"c_fc=chain:rank=4,out=4x5,in=4x4,outer=3"}},
+  };
+  return table;
+}
+
+/// 257 tokens as the byte tokenizer has, width 16, 2 layers, a context of 24.
+inline ModelConfig small_config(const SmallModel& small) {
+  ModelConfig config;
+  config.family = small.family, config.tied = small.tied;
+  config.vocabulary = 257, config.width = 16, config.layers = 2, config.heads = 4;
+  config.kv_heads = small.family == Family::llama ? 2 : 4;
+  config.feed_forward = 20, config.context = 24;
+  config.eos_token = 256;
+  apply_shape_requests(config, small.shapes);
+  apply_levels(config, small.levels);
+  return config;
+}
+
+/// Fills in random weights, none of them zero.
+template <class T>
+void randomise(Transformer<T>& model, uint64_t seed = 5) {
+  const Random random{seed, 5};
+  auto values = model.parameters();
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(0.3 * random.normal(i));
+}
+
+}  // namespace qtf::model
