@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "qtf/base/error.h"
+#include "qtf/text/utf8.h"
 
 namespace qtf::model {
 
@@ -14,43 +15,19 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Length of the UTF-8 character that begins with this byte; 1 for bytes that begin none.
-size_t character_length(unsigned char first) {
-  if (first >= 0xF0 && first < 0xF8) return 4;
-  if (first >= 0xE0) return first < 0xF0 ? 3 : 1;
-  return first >= 0xC2 ? 2 : 1;
-}
-
-bool is_continuation(char c) {
-  return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
-}
-
-/// Bytes of `text` up to the last whole character; a broken one counts as whole once what follows shows it.
-size_t whole_characters(std::string_view text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    const size_t length = character_length(static_cast<unsigned char>(text[i]));
-    size_t have = 1;
-    while (have < length && i + have < text.size() && is_continuation(text[i + have])) ++have;
-    if (have < length && i + have == text.size()) return i;
-    i += have;
-  }
-  return i;
-}
-
-/// Replaces what is no UTF-8 by U+FFFD.
+/// Replaces what is no UTF-8 by U+FFFD: one for bytes that only began a character.
 std::string valid_utf8(std::string_view text) {
   std::string out;
-  for (size_t i = 0; i < text.size();) {
-    const auto first = static_cast<unsigned char>(text[i]);
-    const size_t length = character_length(first);
-    size_t have = 1;
-    while (have < length && i + have < text.size() && is_continuation(text[i + have])) ++have;
-    const bool broken = have < length || (length == 1 && first >= 0x80);
-    out += broken ? std::string_view("\xEF\xBF\xBD") : text.substr(i, have);
-    i += have;
+  for (;;) {
+    const size_t bad = std::min(text::find_invalid_utf8(text), text.size());
+    out += text.substr(0, bad);
+    text.remove_prefix(bad);
+    if (text.empty()) return out;
+    size_t broken = 1;
+    while (broken < text.size() && text::complete_utf8_prefix(text.substr(0, broken + 1)) == 0) ++broken;
+    out += "\xEF\xBF\xBD";
+    text.remove_prefix(broken);
   }
-  return out;
 }
 
 /// Length of the longest end of `text` that begins `stop` without being all of it.
@@ -76,7 +53,7 @@ std::string TextStream::push(std::string_view bytes) {
   }
   if (!stopped_) {
     for (const std::string& stop : stop_) safe = std::min(safe, held_.size() - overlap(held_, stop));
-    safe = std::min(safe, whole_characters(std::string_view(held_).substr(0, safe)));
+    safe = std::min(safe, text::complete_utf8_prefix(std::string_view(held_).substr(0, safe)));
   }
   const std::string shown = valid_utf8(std::string_view(held_).substr(0, safe));
   held_.erase(0, stopped_ ? std::string::npos : safe);
@@ -142,15 +119,25 @@ std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::
   return tokens;
 }
 
+void check_options(const Transformer<float>& model, const GenerateOptions& options) {
+  validate(options.sampling);
+  if (options.tokens < 0) throw_input_error("generate", "tokens must be 0 or more, got {}", options.tokens);
+  const int levels = level_count(model.config());
+  if (options.level < 0 || options.level > levels) {
+    throw_input_error("generate", "level must be 0 (the largest) to {} for this model, got {}", levels,
+                      options.level);
+  }
+  for (const std::string& stop : options.stop) {
+    if (stop.empty()) throw_input_error("generate", "a stop text must not be empty");
+  }
+}
+
 }  // namespace
 
 Generation generate(const Transformer<float>& model, const text::Tokenizer& tokenizer,
                     std::string_view prompt, const GenerateOptions& options,
                     const std::function<void(std::string_view)>& stream) {
-  validate(options.sampling);
-  for (const std::string& stop : options.stop) {
-    if (stop.empty()) throw_input_error("generate", "a stop text must not be empty");
-  }
+  check_options(model, options);
   std::vector<int32_t> history = encode_prompt(model, tokenizer, prompt);
   Generation result;
   result.prompt_tokens = static_cast<int64_t>(history.size());
@@ -175,7 +162,9 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
     }
     history.push_back(token);
     result.tokens.push_back(token);
-    show(text.push(tokenizer.token_bytes(token)));
+    // At a text's beginning an imported tokenizer leaves out the space that it put before the first word.
+    const bool at_start = prompt.empty() && result.tokens.size() == 1;
+    show(text.push(at_start ? tokenizer.decode(result.tokens) : tokenizer.token_bytes(token)));
     result.stopped = text.stopped();
     if (static_cast<int64_t>(result.tokens.size()) == options.tokens || result.stopped) break;
     if (writer.full()) {
