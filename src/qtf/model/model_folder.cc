@@ -1,5 +1,6 @@
 #include "qtf/model/model_folder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -18,6 +19,12 @@ using nlohmann::ordered_json;
 namespace {
 
 constexpr int kFormatVersion = 1;
+
+// Beyond any real config.json, and small enough to parse whatever it holds.
+constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+
+// Beyond any size, and small enough that sizes can be multiplied before validate() sees them.
+constexpr int64_t kMaxInteger = int64_t{1} << 40;
 
 ordered_json token_or_null(int32_t token) {
   return token >= 0 ? ordered_json(token) : ordered_json(nullptr);
@@ -62,12 +69,22 @@ class Reader {
     if (!json.is_object()) throw_io_error(place_, "is not a JSON object");
   }
 
-  int64_t integer(const char* key) const {
-    const ordered_json& value = required(key);
-    if (!value.is_number_integer()) throw_io_error(place_, "\"{}\" must be a whole number", key);
-    return value.get<int64_t>();
-  }
+  int64_t integer(const char* key) const { return whole_number(key, required(key)); }
   int64_t integer(const char* key, int64_t otherwise) const { return has(key) ? integer(key) : otherwise; }
+  /// A token id, or -1 for null, for no such key and for an empty list. Of a list the first.
+  int32_t token(const char* key, int64_t vocabulary) const {
+    if (!has(key)) return -1;
+    const ordered_json* value = &json_.at(key);
+    if (value->is_array()) {
+      if (value->empty()) return -1;
+      value = &value->front();
+    }
+    const int64_t id = whole_number(key, *value);
+    if (id < 0 || id >= vocabulary) {
+      throw_input_error(place_, "\"{}\" must be a token, 0 to {}, or null, got {}", key, vocabulary - 1, id);
+    }
+    return static_cast<int32_t>(id);
+  }
   double number(const char* key, double otherwise) const {
     if (!has(key)) return otherwise;
     if (!json_.at(key).is_number()) throw_io_error(place_, "\"{}\" must be a number", key);
@@ -92,6 +109,13 @@ class Reader {
   const std::string& place() const { return place_; }
 
  private:
+  int64_t whole_number(const char* key, const ordered_json& value) const {
+    if (!value.is_number_integer()) throw_io_error(place_, "\"{}\" must be a whole number", key);
+    const bool fits = value.is_number_unsigned() ? value.get<uint64_t>() <= kMaxInteger
+                                                 : value.get<int64_t>() >= -kMaxInteger;
+    if (!fits) throw_io_error(place_, "\"{}\" is out of range: {}", key, value.dump());
+    return value.get<int64_t>();
+  }
   const ordered_json& required(const char* key) const {
     if (!has(key)) throw_io_error(place_, "\"{}\" is missing", key);
     return json_.at(key);
@@ -141,6 +165,16 @@ ModelConfig read_gpt2(const Reader& r) {
   return c;
 }
 
+/// Sizes and shapes that do not fit are the file's fault: its name goes before what `act` throws.
+template <class Act>
+auto naming_file(const std::string& place, const Act& act) {
+  try {
+    return act();
+  } catch (const InputError& error) {
+    throw_input_error(place, "{}", error.what());
+  }
+}
+
 void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFile& file) {
   const Reader reader(json, place + ": \"qtf\"");
   const int64_t version = reader.integer("format_version");
@@ -157,7 +191,8 @@ void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFi
         std::find_if(maps.begin(), maps.end(), [&, &n = name](const MapSpec& m) { return m.name == n; });
     if (map == maps.end() || !text.is_string())
       throw_io_error(place, "\"shapes\": the model has no map \"{}\"", name);
-    file.config.shapes[name] = tt::parse_shape(text.get<std::string>(), map->out, map->in);
+    file.config.shapes[name] = naming_file(
+        place, [&, &t = text] { return tt::parse_shape(t.get<std::string>(), map->out, map->in); });
   }
 }
 
@@ -180,7 +215,10 @@ std::string config_to_json(const ModelConfig& config, const std::string& tokeniz
   return json.dump(2) + "\n";
 }
 
-ConfigFile config_from_json(const std::string& text, const std::string& place) {
+ConfigFile config_from_json(std::string_view text, const std::string& place) {
+  if (text.size() > kMaxConfigBytes)
+    throw_io_error(place, "has {} bytes; a model's configuration has at most {}", text.size(),
+                   kMaxConfigBytes);
   const ordered_json json = ordered_json::parse(text, nullptr, false);
   if (json.is_discarded()) throw_io_error(place, "is not valid JSON");
   const Reader reader(json, place);
@@ -193,10 +231,11 @@ ConfigFile config_from_json(const std::string& text, const std::string& place) {
   } else {
     throw_input_error(place, "model_type \"{}\" is not supported; llama and gpt2 are", type);
   }
-  file.config.bos_token = static_cast<int32_t>(reader.integer("bos_token_id", -1));
-  file.config.eos_token = static_cast<int32_t>(reader.integer("eos_token_id", -1));
-  validate(file.config);
+  naming_file(place, [&] { validate(file.config); });  // before anything is made of the sizes
+  file.config.bos_token = reader.token("bos_token_id", file.config.vocabulary);
+  file.config.eos_token = reader.token("eos_token_id", file.config.vocabulary);
   if (reader.has("qtf")) read_qtf_block(json.at("qtf"), place, file);
+  naming_file(place, [&] { validate(file.config); });
   return file;
 }
 
@@ -219,6 +258,8 @@ std::vector<float> transposed(std::span<const float> in, int64_t rows, int64_t c
   return out;
 }
 
+}  // namespace
+
 void check_finite(std::span<const float> values, const std::string& place, const std::string& name) {
   for (size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
@@ -226,8 +267,6 @@ void check_finite(std::span<const float> values, const std::string& place, const
     }
   }
 }
-
-}  // namespace
 
 void save_weights(const fs::path& folder, const ParameterLayout& layout, std::span<const float> parameters) {
   io::SafetensorsWriter writer;
@@ -243,12 +282,33 @@ void save_weights(const fs::path& folder, const ParameterLayout& layout, std::sp
   writer.write(folder / "model.safetensors");
 }
 
+namespace {
+
+/// A tensor by our name, or by the name it has in files of a bare model without its head.
+const io::TensorInfo& find_tensor(const io::SafetensorsFile& file, std::string_view name) {
+  for (std::string_view prefix : {"", "transformer.", "model."}) {
+    if (!name.starts_with(prefix)) continue;
+    if (const io::TensorInfo* info = file.find(name.substr(prefix.size()))) return *info;
+  }
+  return file.at(name);
+}
+
+/// What other programs store beside the weights though it follows from the configuration: rotary frequencies,
+/// GPT-2's causal masks, the head of a tied model.
+bool is_redundant(const ParameterLayout& layout, std::string_view name) {
+  const bool tied = layout.maps.back().spec.part != MapPart::head;
+  return (tied && name == "lm_head.weight") || name.ends_with(".rotary_emb.inv_freq") ||
+         name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+}
+
+}  // namespace
+
 void load_weights(const fs::path& folder, const ParameterLayout& layout, std::span<float> parameters) {
   const std::string place = (folder / "model.safetensors").string();
   const io::SafetensorsFile file(folder / "model.safetensors");
   std::set<std::string> known;
   for (const Parameter& p : layout.parameters) {
-    const io::TensorInfo& info = file.at(p.name);
+    const io::TensorInfo& info = find_tensor(file, p.name);
     if (info.dims != p.dims) {
       throw_io_error(place, "tensor {} has dimensions [{}], config.json asks for [{}]", p.name,
                      fmt::join(info.dims, ", "), fmt::join(p.dims, ", "));
@@ -260,17 +320,18 @@ void load_weights(const fs::path& folder, const ParameterLayout& layout, std::sp
       const std::vector<float> turned = transposed(out, p.dims[0], p.dims[1]);
       std::copy(turned.begin(), turned.end(), out.begin());
     }
-    known.insert(p.name);
+    known.insert(info.name);
   }
   for (const io::TensorInfo& info : file.tensors()) {
-    if (!known.contains(info.name) && info.name != "lm_head.weight") {
+    if (!known.contains(info.name) && !is_redundant(layout, info.name)) {
       throw_io_error(place, "holds a tensor {} that config.json does not know", info.name);
     }
   }
 }
 
 bool is_model_folder(const fs::path& folder) {
-  return fs::is_regular_file(folder / "config.json");
+  std::error_code ignored;  // a path too long, or a folder closed to us, is no model either
+  return fs::is_regular_file(folder / "config.json", ignored);
 }
 
 namespace {
@@ -311,7 +372,8 @@ LoadedModel load_description(const fs::path& folder) {
     throw_input_error(folder.string(), "is not a model folder: it has no config.json");
   }
   const fs::path path = folder / "config.json";
-  const ConfigFile file = config_from_json(read_file(path), path.string());
+  const MappedFile text(path);
+  const ConfigFile file = config_from_json(text.text(), path.string());
   LoadedModel loaded;
   loaded.tokenizer = folder_tokenizer(folder, file);
   loaded.model = std::make_unique<Transformer<float>>(file.config);
@@ -319,8 +381,10 @@ LoadedModel load_description(const fs::path& folder) {
 }
 
 LoadedModel load_model(const fs::path& path) {
-  if (!fs::exists(path)) throw_input_error(path.string(), "there is no such model folder or file");
-  if (fs::is_directory(path)) return load_folder(path);
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) throw_input_error(path.string(), "there is no such model folder or file");
+  if (fs::is_directory(status)) return load_folder(path);
   if (path.extension() == ".bin") return load_llama2c(path);
   throw_input_error(path.string(), "is neither a model folder nor a llama2.c .bin file");
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "qtf/model/transformer.h"
 #include "qtf/text/tokenizer.h"
@@ -22,7 +23,7 @@ struct ConfigFile {
 
 /// Reads config.json's text; `place` names it in errors. Throws IoError for what is not such a file,
 /// InputError for families, versions or sizes that are not supported (naming what is).
-ConfigFile config_from_json(const std::string& text, const std::string& place);
+ConfigFile config_from_json(std::string_view text, const std::string& place);
 
 /// Writes config.json and the tokenizer's files into a folder (made if missing).
 void save_description(const std::filesystem::path& folder, const ModelConfig& config,
@@ -32,10 +33,14 @@ void save_description(const std::filesystem::path& folder, const ModelConfig& co
 void save_weights(const std::filesystem::path& folder, const ParameterLayout& layout,
                   std::span<const float> parameters);
 
-/// Fills parameters from a folder's model.safetensors. Throws IoError if a tensor is missing, extra, of other
-/// size, or holds NaN or infinity (naming it).
+/// Fills parameters from a folder's model.safetensors. Foreign names without "transformer." (or "model.") in
+/// front and the buffers that Hugging Face's programs store beside the weights are understood. Throws IoError
+/// if a tensor is missing, extra, of other size, or holds NaN or infinity (naming it).
 void load_weights(const std::filesystem::path& folder, const ParameterLayout& layout,
                   std::span<float> parameters);
+
+/// Throws IoError naming the file, the tensor and the first element that is NaN or infinite.
+void check_finite(std::span<const float> values, const std::string& place, const std::string& name);
 
 /// A model and its tokenizer (null for a folder without one).
 struct LoadedModel {
