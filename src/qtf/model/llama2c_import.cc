@@ -20,7 +20,7 @@ ModelConfig config_of(const io::Llama2cModel& file) {
   c.vocabulary = file.vocabulary, c.width = file.width, c.layers = file.layers, c.heads = file.heads;
   c.kv_heads = file.kv_heads, c.feed_forward = file.feed_forward, c.context = file.context,
   c.tied = file.tied;
-  c.bos_token = kBos, c.eos_token = kEos;
+  if (c.vocabulary > kEos) c.bos_token = kBos, c.eos_token = kEos;
   return c;
 }
 
@@ -63,6 +63,7 @@ LoadedModel load_llama2c(const fs::path& path) {
   for (const io::NamedTensor& tensor : file.tensors) {
     const Parameter& p = loaded.model->layout().find(tensor.name);
     QTF_ASSERT(p.size == static_cast<int64_t>(tensor.data.size()));
+    check_finite(tensor.data, path.string(), tensor.name);
     float* to = loaded.model->parameters().data() + p.offset;
     if (is_rotated(tensor.name)) {
       copy_unpaired(tensor, config.head_dim(), to);
