@@ -7,6 +7,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/kernels/softmax.h"
+#include "qtf/text/utf8.h"
 
 namespace qtf::train {
 
@@ -215,21 +216,32 @@ Evaluation evaluate(const model::Transformer<float>& model, const Documents& doc
   return e;
 }
 
+namespace {
+
+/// A line as valid UTF-8 of the same length: a range may begin or end inside a character, whose bytes then
+/// count as letters.
+std::string mended(std::string line) {
+  for (size_t bad; (bad = text::find_invalid_utf8(line)) != std::string::npos;) line[bad] = '?';
+  return line;
+}
+
+}  // namespace
+
 text::TextCounts count_text(const TokenRange& range, const text::Tokenizer& tokenizer) {
   text::TextCounts counts;
-  bool in_word = false;
-  char last = '\n';
+  std::string line;
+  const auto count_line = [&] {
+    const text::TextCounts more = text::count_text(mended(std::move(line)));
+    counts.bytes += more.bytes, counts.words += more.words;
+    line.clear();
+  };
   for (int64_t i = range.begin; i < range.end; ++i) {
     for (char c : tokenizer.token_bytes((*range.file)[i])) {
-      const bool space = c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f' || c == '\v';
-      if (!space && !in_word) ++counts.words;
-      if (c == '\n') ++counts.words;
-      in_word = !space;
-      last = c;
-      ++counts.bytes;
+      line += c;
+      if (c == '\n') count_line();
     }
   }
-  if (last != '\n') ++counts.words;
+  count_line();
   return counts;
 }
 
