@@ -1,7 +1,9 @@
 #include "qtf/train/metrics.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -10,11 +12,17 @@
 namespace qtf::train {
 
 MetricsFile::MetricsFile(const std::filesystem::path& folder, int64_t keep_bytes)
-    : path_(folder / "metrics.jsonl"), bytes_(keep_bytes) {
+    : path_(folder / "metrics.jsonl") {
   file_ = std::fopen(path_.c_str(), "ab");
-  if (!file_ || ftruncate(fileno(file_), keep_bytes) != 0) {
-    throw_io_error(path_.string(), "cannot write metrics: {}", std::strerror(errno));
+  struct stat status {};
+  if (file_ && fstat(fileno(file_), &status) == 0) {
+    // ftruncate would pad a shorter file, one that lost its end in a crash, with NULs.
+    bytes_ = std::min<int64_t>(keep_bytes, status.st_size);
+    if (ftruncate(fileno(file_), bytes_) == 0) return;
   }
+  const int error = errno;
+  if (file_) std::fclose(file_);
+  throw_io_error(path_.string(), "cannot write metrics: {}", std::strerror(error));
 }
 
 MetricsFile::~MetricsFile() {

@@ -10,7 +10,7 @@ namespace qtf::train {
 /// Appends to `folder`/metrics.jsonl; every line is flushed.
 class MetricsFile {
  public:
-  /// keep_bytes: length to cut an older file to (resume); 0 begins anew. Throws IoError.
+  /// keep_bytes: length to cut an older file to (resume) where it is longer; 0 begins anew. Throws IoError.
   MetricsFile(const std::filesystem::path& folder, int64_t keep_bytes);
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;
