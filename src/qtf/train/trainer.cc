@@ -88,8 +88,10 @@ class Run {
     metrics_.emplace(job_.out, progress_.metrics_bytes);
     if (!job_.resume) write_start();
     begin_ = last_checkpoint_ = Clock::now();
-    bar_.emplace(job_.name, bar_total(), stderr);
-    bar_->start_at(bar_done());
+    if (job_.progress) {
+      bar_.emplace(job_.name, bar_total(), stderr);
+      bar_->start_at(bar_done());
+    }
     while (!finished() && !interrupted()) {
       train_step();
       if (validation_due()) validate_now(options_.validation_tokens);
@@ -169,7 +171,9 @@ class Run {
     ++progress_.step;
     step_seconds_ += took;
     step_tokens_ += static_cast<double>(input.batch.rows());
-    if (!std::isfinite(result.nats_per_token) || !std::isfinite(result.gradient_norm)) throw_diverged(result);
+    if (!std::isfinite(result.nats_per_token) || !std::isfinite(result.gradient_norm)) {
+      throw_diverged(fmt::format("loss {}, gradient norm {}", result.nats_per_token, result.gradient_norm));
+    }
     if (!average_.empty()) {
       // A young average leans on fewer steps, so that it forgets the initial weights.
       const double young = static_cast<double>(progress_.step + 1) / static_cast<double>(progress_.step + 10);
@@ -178,14 +182,14 @@ class Run {
     show_step(input, result, took);
   }
 
-  [[noreturn]] void throw_diverged(const StepResult& result) const {
+  [[noreturn]] void throw_diverged(const std::string& figures) const {
     const std::string checkpoint =
         has_checkpoint(job_.out) ? "the last checkpoint is from before it" : "no checkpoint was due yet";
-    throw_input_error("train",
-                      "the loss is no longer finite at step {} (loss {}, gradient norm {}); {}: try a lower "
-                      "--learning-rate than {} or a longer --warmup",
-                      progress_.step, result.nats_per_token, result.gradient_norm, checkpoint,
-                      options_.learning_rate);
+    throw_input_error(
+        "train",
+        "the loss is no longer finite at step {} ({}); {}: try a lower --learning-rate than {} or a "
+        "longer --warmup",
+        progress_.step, figures, checkpoint, options_.learning_rate);
   }
 
   void show_step(const StepInput& input, const StepResult& result, double took) {
@@ -202,12 +206,13 @@ class Run {
                      {"tokens_per_second", tokens / took},
                      {"peak_share", share},
                      {"grad_norm", result.gradient_norm}});
+    if (!bar_) return;
     smooth_ = smooth_ == 0 ? result.nats_per_token : 0.95 * smooth_ + 0.05 * result.nats_per_token;
     std::string status = fmt::format("loss {:.3f}", smooth_);
-    if (progress_.best_step >= 0) status += fmt::format("  valid ppl {:.1f}", std::exp(last_valid_));
+    if (last_valid_ > 0) status += fmt::format("  valid ppl {:.1f}", std::exp(last_valid_));
     status +=
         fmt::format("  {:.1f} k tokens/s  {:.0f}% of peak", step_tokens_ / step_seconds_ / 1e3, 100 * share);
-    if (job_.progress) bar_->update(bar_done(), status);
+    bar_->update(bar_done(), status);
   }
 
   bool validation_due() const {
@@ -253,6 +258,9 @@ class Run {
     while (next_validation_ <= share_done()) next_validation_ += 0.05;
     with_saved_weights([&] {
       const Evaluation e = evaluate_model(max_tokens);
+      if (!std::isfinite(e.nats_per_token)) {
+        throw_diverged(fmt::format("validation loss {}", e.nats_per_token));
+      }
       last_valid_ = e.nats_per_token;
       write_validation("valid", e, progress_.step);
       if (progress_.best_step >= 0 && !(e.nats_per_token < progress_.best_nats)) {
@@ -290,7 +298,7 @@ class Run {
 
   TrainSummary stop_here() {
     checkpoint();
-    bar_->finish();
+    bar_.reset();
     TrainSummary s = summary();
     s.interrupted = stop_->load();
     return s;
@@ -299,7 +307,7 @@ class Run {
   TrainSummary finish() {
     if (progress_.best_step != progress_.step && progress_.best_step < 0)
       validate_now(options_.validation_tokens);
-    bar_->finish();
+    bar_.reset();
     TrainSummary s = summary();
     model::load_weights(job_.out, job_.model->layout(), job_.model->parameters());
     s.valid = evaluate_model(0);

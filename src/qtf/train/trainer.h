@@ -30,7 +30,7 @@ struct TrainOptions {
   double ema = 0;              ///< decay of averaged weights, which are then validated and saved; 0: off
   bool nested = false;         ///< sandwich training of the model's levels
   int64_t validate_every = 0;  ///< steps; 0: about 20 times in the run
-  int64_t validation_tokens = 65536;  ///< at each validation; the last one reads all
+  int64_t validation_tokens = 32768;  ///< at each validation; the last one reads all
   int64_t patience = 0;               ///< validations without a new best before the run ends early; 0: never
   double checkpoint_seconds = 30;
   int64_t checkpoint_steps = 0;  ///< 0: by seconds only
@@ -48,7 +48,7 @@ struct TrainJob {
   nlohmann::json identity;    ///< of texts and settings: what a resumed run must share
   TrainOptions options;
   bool resume = false;
-  bool progress = true;
+  bool progress = true;  ///< a bar on stderr
 };
 
 struct TrainSummary {
