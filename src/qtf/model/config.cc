@@ -302,64 +302,6 @@ void apply_shape_requests(ModelConfig& config, const std::vector<std::string>& r
   }
 }
 
-namespace {
-
-/// The shape of the largest rank whose parameters are at most `share` of the dense ones; dense where that is
-/// no fewer.
-tt::WeightShape shape_with_share(const MapSpec& map, double share, tt::ShapeKind kind) {
-  const int64_t dense = map.out * map.in;
-  const auto allowed = static_cast<int64_t>(share * static_cast<double>(dense));
-  if (allowed < dense) {
-    const tt::WeightShape shape = tt::shape_with_parameters(kind, map.out, map.in, allowed);
-    if (tt::parameters(shape) < dense) return shape;
-  }
-  return dense_shape(map);
-}
-
-void set_share(ModelConfig& config, const std::vector<MapSpec>& maps, double share, tt::ShapeKind kind) {
-  for (const MapSpec& map : maps) set_shape(config, map, shape_with_share(map, share, kind));
-}
-
-/// Gives one map after the other the next larger share, as long as the whole stays within `most` parameters:
-/// maps of equal sizes step together, which alone would leave much of the budget unused.
-void use_remainder(ModelConfig& config, const std::vector<MapSpec>& maps, double share, tt::ShapeKind kind,
-                   int64_t most) {
-  int64_t count = parameter_count(config);
-  for (const MapSpec& map : maps) {
-    const tt::WeightShape larger = shape_with_share(map, share, kind);
-    const int64_t change = tt::parameters(larger) - tt::parameters(shape_of(config, map));
-    if (count + change > most) continue;
-    set_shape(config, map, larger);
-    count += change;
-  }
-}
-
-}  // namespace
-
-void apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind) {
-  if (!(ratio >= 1) || !std::isfinite(ratio)) {
-    throw_input_error(
-        "ratio", "expected a number of at least 1 (dense parameters / stored parameters), got {}", ratio);
-  }
-  const std::vector<MapSpec> maps = linear_maps(config);
-  const double dense = static_cast<double>(dense_parameter_count(config));
-  ModelConfig trial = config;
-  set_share(trial, maps, 0, kind);
-  const double most = dense / static_cast<double>(parameter_count(trial));
-  if (ratio > most) {
-    throw_input_error("ratio", "{} cannot be reached with {} shapes: the largest for this model is {:.2f}",
-                      ratio, tt::shape_kinds()[static_cast<size_t>(kind)].name, std::floor(most * 100) / 100);
-  }
-  double low = 0, high = 1;
-  for (int i = 0; i < 40; ++i) {
-    const double middle = (low + high) / 2;
-    set_share(trial, maps, middle, kind);
-    (dense / static_cast<double>(parameter_count(trial)) >= ratio ? low : high) = middle;
-  }
-  set_share(config, maps, low, kind);
-  use_remainder(config, maps, high, kind, static_cast<int64_t>(dense / ratio));
-}
-
 void apply_levels(ModelConfig& config, int levels) {
   if (levels < 1 || levels > 4) throw_input_error("levels", "expected 1 to 4 nested levels, got {}", levels);
   bool any = false;

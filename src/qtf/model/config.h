@@ -90,11 +90,6 @@ int64_t macs_per_token(const ModelConfig& config, int64_t position, int level = 
 /// the end of a map's name. Later ones win. Throws InputError for what matches nothing or does not fit.
 void apply_shape_requests(ModelConfig& config, const std::vector<std::string>& requests);
 
-/// Picks ranks of `kind` for every map, so that the whole model has at most 1/ratio of the dense model's
-/// parameters: each map keeps the same share of its own, to within a step of its rank. Throws InputError with
-/// the largest ratio that can be reached.
-void apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind = tt::ShapeKind::chain);
-
 /// Gives every chain `levels` nested levels at equal steps of its rank. Throws InputError if no map is a
 /// chain or a rank is too small.
 void apply_levels(ModelConfig& config, int levels);

@@ -170,42 +170,6 @@ TEST(ShapeRequests, RefuseWhatMatchesNothing) {
   }
 }
 
-TEST(Ratio, IsReachedAndHardlyExceeded) {
-  for (const char* preset : {"nano", "tiny", "small"}) {
-    for (tt::ShapeKind kind : {tt::ShapeKind::chain, tt::ShapeKind::btt, tt::ShapeKind::mpo}) {
-      // btt has few ranks: a step of the embedding's is a good part of a small model.
-      const double slack = kind == tt::ShapeKind::btt ? 1.2 : 1.02;
-      for (double ratio : {1.0, 1.5, 2.0, 3.0, 4.0}) {
-        ModelConfig config = preset_config(preset);
-        apply_ratio(config, ratio, kind);
-        EXPECT_NO_THROW(validate(config));
-        const double reached =
-            static_cast<double>(dense_parameter_count(config)) / static_cast<double>(parameter_count(config));
-        EXPECT_GE(reached, ratio);
-        EXPECT_LT(reached, slack * ratio) << preset << " " << static_cast<int>(kind);
-      }
-    }
-  }
-}
-
-TEST(Ratio, RefusesWhatCannotBeReached) {
-  for (tt::ShapeKind kind : {tt::ShapeKind::chain, tt::ShapeKind::btt, tt::ShapeKind::mpo}) {
-    ModelConfig config = preset_config("nano");
-    const std::string error = error_of([&] { apply_ratio(config, 10000, kind); });
-    const std::string_view before_most = "the largest for this model is ";
-    const size_t at = error.find(before_most);
-    ASSERT_NE(at, std::string::npos) << error;
-    const double most = std::stod(error.substr(at + before_most.size()));
-    EXPECT_TRUE(config.shapes.empty()) << "untouched";
-    EXPECT_NO_THROW(apply_ratio(config, most, kind)) << "what is named can be reached";
-    EXPECT_THROW(apply_ratio(config, most + 0.02, kind), InputError);
-  }
-  for (double ratio : {0.0, 0.99, -2.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
-    ModelConfig config = preset_config("nano");
-    EXPECT_NE(error_of([&] { apply_ratio(config, ratio); }).find("at least 1"), std::string::npos) << ratio;
-  }
-}
-
 TEST(Levels, AreEqualStepsOfEveryChainsRank) {
   ModelConfig config = preset_config("nano");
   EXPECT_EQ(level_count(config), 1);

@@ -139,7 +139,15 @@ void Transformer<T>::pull_back(T* gradients, ThreadPool& pool) const {
 template <class T>
 void Transformer<T>::check_tokens(std::span<const int32_t> tokens) const {
   for (int32_t token : tokens) {
-    if (token < 0 || token >= config_.vocabulary) {
+    if (token < 0) throw_input_error("model", "token {} is negative", token);
+  }
+  check_targets(tokens);
+}
+
+template <class T>
+void Transformer<T>::check_targets(std::span<const int32_t> tokens) const {
+  for (int32_t token : tokens) {
+    if (token >= config_.vocabulary) {
       throw_input_error("model",
                         "token {} is outside the vocabulary of {}: is this the model's own tokenizer?", token,
                         config_.vocabulary);
@@ -227,6 +235,7 @@ void Transformer<T>::hidden_states(const TokenBatch& batch, int level, Matrix<T>
 template <class T>
 double Transformer<T>::loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena,
                             int64_t skip) const {
+  check_targets(batch.targets);
   const ArenaScope scope(arena);
   const int64_t scored = batch.rows() - skip;
   const Matrix<T> hidden(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
@@ -277,6 +286,8 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
 template <class T>
 double Transformer<T>::forward_backward(const TokenBatch& batch, const StepOptions& options, T* gradients,
                                         Arena& arena) const {
+  check_tokens(batch.inputs);
+  check_targets(batch.targets);
   const ArenaScope scope(arena);
   const auto new_hidden = [&] {
     return Matrix<T>(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);

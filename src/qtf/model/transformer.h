@@ -110,6 +110,7 @@ class Transformer {
   double pass_forward_backward(const TokenBatch& batch, const StepOptions& options, int level,
                                ConstMatrix<T> teacher, Matrix<T> hidden, T* gradients, Arena& arena) const;
   void check_tokens(std::span<const int32_t> tokens) const;
+  void check_targets(std::span<const int32_t> tokens) const;
 
   ModelConfig config_;
   ParameterLayout layout_;

@@ -254,6 +254,10 @@ TEST(Transformer, RefusesWhatDoesNotFit) {
   const std::vector<int32_t> foreign = {1, 24};
   const Chunk<float> unknown{foreign, &cache};
   EXPECT_THROW(model.forward({&unknown, 1}, 0, {hidden.data(), 2, 16}, arena), InputError);
+  const std::vector<int32_t> fine = {1, 2};
+  std::vector<float> gradients(static_cast<size_t>(model.gradient_size()));
+  EXPECT_THROW(model.forward_backward({fine, foreign, 1, 2}, {}, gradients.data(), arena), InputError);
+  EXPECT_THROW(model.loss({fine, foreign, 1, 2}, 0, nullptr, arena), InputError);
   EXPECT_THROW(model.hidden_states({long_text, {}, 1, 13}, 0, {hidden.data(), 13, 16}, arena), InputError);
 }
 

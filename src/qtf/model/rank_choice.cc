@@ -1,0 +1,120 @@
+#include "qtf/model/rank_choice.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "qtf/base/error.h"
+
+namespace qtf::model {
+
+namespace {
+
+constexpr int64_t kWhole = 1'000'000'000;  // a share of one
+
+/// The largest rank whose parameters are at most the share of the dense ones; dense where that is no fewer.
+tt::WeightShape shape_with_share(const RankQuestion::Map& map, int64_t share_ppb, tt::ShapeKind kind) {
+  __extension__ using Wide = __int128;
+  const int64_t dense = map.out * map.in;
+  const auto allowed = static_cast<int64_t>(static_cast<Wide>(dense) * share_ppb / kWhole);
+  if (allowed < dense) {
+    const tt::WeightShape shape = tt::shape_with_parameters(kind, map.out, map.in, allowed);
+    if (tt::parameters(shape) < dense) return shape;
+  }
+  tt::WeightShape whole;
+  whole.out = map.out, whole.in = map.in;
+  return whole;
+}
+
+int64_t parameters_at(const RankQuestion& question, int64_t share_ppb) {
+  int64_t count = question.other_parameters;
+  for (const auto& map : question.maps)
+    count += tt::parameters(shape_with_share(map, share_ppb, question.kind));
+  return count;
+}
+
+}  // namespace
+
+RankChoice choose_ranks(const RankQuestion& question) {
+  if (parameters_at(question, 0) > question.max_parameters) {
+    throw_input_error("ranks", "{} parameters cannot be reached with {} shapes: the smallest count is {}",
+                      question.max_parameters, tt::shape_kinds()[static_cast<size_t>(question.kind)].name,
+                      parameters_at(question, 0));
+  }
+  RankChoice choice;
+  choice.question = question;
+  choice.next_share_ppb = kWhole + 1;
+  while (choice.next_share_ppb - choice.share_ppb > 1) {
+    const int64_t middle = (choice.share_ppb + choice.next_share_ppb) / 2;
+    const bool fits = parameters_at(question, middle) <= question.max_parameters;
+    (fits ? choice.share_ppb : choice.next_share_ppb) = middle;
+  }
+  choice.parameters = parameters_at(question, choice.share_ppb);
+  // Maps of equal sizes step together, which alone would leave much of the budget unused.
+  for (const auto& map : question.maps) {
+    const tt::WeightShape shape = shape_with_share(map, choice.share_ppb, question.kind);
+    const tt::WeightShape larger = shape_with_share(map, choice.next_share_ppb, question.kind);
+    const int64_t change = tt::parameters(larger) - tt::parameters(shape);
+    const bool take = choice.parameters + change <= question.max_parameters;
+    if (take) choice.parameters += change;
+    const tt::WeightShape &chosen = take ? larger : shape, &rejected = take ? shape : larger;
+    choice.rows.push_back(
+        {tt::to_string(chosen), tt::parameters(chosen), tt::to_string(rejected), tt::parameters(rejected)});
+  }
+  return choice;
+}
+
+RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind) {
+  if (!(ratio >= 1) || !std::isfinite(ratio)) {
+    throw_input_error(
+        "ratio", "expected a number of at least 1 (dense parameters / stored parameters), got {}", ratio);
+  }
+  const int64_t dense = dense_parameter_count(config);
+  RankQuestion question;
+  question.kind = kind;
+  question.max_parameters = static_cast<int64_t>(static_cast<double>(dense) / ratio);
+  question.other_parameters = dense;
+  for (const MapSpec& map : linear_maps(config)) {
+    question.maps.push_back({map.name, map.out, map.in});
+    question.other_parameters -= map.out * map.in;
+  }
+  const int64_t smallest = parameters_at(question, 0);
+  if (smallest > question.max_parameters) {
+    const double most = static_cast<double>(dense) / static_cast<double>(smallest);
+    throw_input_error("ratio", "{} cannot be reached with {} shapes: the largest for this model is {:.2f}",
+                      ratio, tt::shape_kinds()[static_cast<size_t>(kind)].name, std::floor(most * 100) / 100);
+  }
+  RankChoice choice = choose_ranks(question);
+  config.shapes.clear();
+  for (size_t i = 0; i < choice.rows.size(); ++i) {
+    const auto& map = question.maps[i];
+    const tt::WeightShape shape = tt::parse_shape(choice.rows[i].shape, map.out, map.in);
+    if (shape.kind != tt::ShapeKind::dense) config.shapes[map.name] = shape;
+  }
+  return choice;
+}
+
+nlohmann::ordered_json to_json(const RankChoice& choice) {
+  const auto text = [](int64_t value) { return std::to_string(value); };
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < choice.rows.size(); ++i) {
+    const RankQuestion::Map& map = choice.question.maps[i];
+    const RankChoice::Row& row = choice.rows[i];
+    rows.push_back({{"map", map.name},
+                    {"out", text(map.out)},
+                    {"in", text(map.in)},
+                    {"chosen", row.shape},
+                    {"parameters", text(row.parameters)},
+                    {"rejected", row.rejected},
+                    {"rejected_parameters", text(row.rejected_parameters)}});
+  }
+  return {{"decision", "ranks"},
+          {"kind", tt::shape_kinds()[static_cast<size_t>(choice.question.kind)].name},
+          {"max_parameters", text(choice.question.max_parameters)},
+          {"other_parameters", text(choice.question.other_parameters)},
+          {"share_ppb", text(choice.share_ppb)},
+          {"next_share_ppb", text(choice.next_share_ppb)},
+          {"total_parameters", text(choice.parameters)},
+          {"maps", rows}};
+}
+
+}  // namespace qtf::model

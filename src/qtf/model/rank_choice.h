@@ -1,0 +1,56 @@
+// The ranks that `--ratio` picks: a pure function of integers that returns its inputs beside what it chose
+// and what it rejected, so that the choice can be recorded, replayed and explained.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "qtf/model/config.h"
+
+namespace qtf::model {
+
+/// What is asked: weight shapes of one kind for these maps, the whole model within max_parameters.
+struct RankQuestion {
+  struct Map {
+    std::string name;
+    int64_t out = 0, in = 0;
+    bool operator==(const Map&) const = default;
+  };
+  tt::ShapeKind kind = tt::ShapeKind::chain;
+  int64_t max_parameters = 0;
+  int64_t other_parameters = 0;  ///< norms, biases and positions, which are not compressed
+  std::vector<Map> maps;
+
+  bool operator==(const RankQuestion&) const = default;
+};
+
+/// The answer, with the question. Integers and texts only: replay is exact.
+struct RankChoice {
+  struct Row {
+    std::string shape;  ///< text form
+    int64_t parameters = 0;
+    std::string rejected;  ///< the shape at the next larger share; the same text where that is no other
+    int64_t rejected_parameters = 0;
+    bool operator==(const Row&) const = default;
+  };
+  RankQuestion question;
+  int64_t share_ppb = 0;       ///< every map may keep this share of its dense parameters, in 1e-9
+  int64_t next_share_ppb = 0;  ///< the smallest larger share tried: all maps at it would exceed the budget
+  int64_t parameters = 0;      ///< of the whole model with these shapes
+  std::vector<Row> rows;       ///< a row a map
+
+  bool operator==(const RankChoice&) const = default;
+};
+
+/// Finds the largest common share that fits by bisection; then, map after map, takes the next larger share
+/// where the budget still allows it. Throws InputError with the smallest reachable count if even rank 1 is
+/// too large.
+RankChoice choose_ranks(const RankQuestion& question);
+
+/// Picks ranks so that the whole model has at most 1/ratio of the dense model's parameters, and sets
+/// config.shapes. Throws InputError with the largest ratio that can be reached (config is then untouched).
+RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind = tt::ShapeKind::chain);
+
+/// One line for decisions.jsonl: integers as decimal strings, ASCII keys.
+nlohmann::ordered_json to_json(const RankChoice& choice);
+
+}  // namespace qtf::model

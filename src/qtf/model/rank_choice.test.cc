@@ -1,0 +1,85 @@
+#include "qtf/model/rank_choice.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "qtf/base/error.h"
+
+namespace qtf::model {
+namespace {
+
+template <class Body>
+std::string error_of(const Body& body) {
+  try {
+    body();
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return {};
+}
+
+TEST(Ratio, IsReachedAndHardlyExceeded) {
+  for (const char* preset : {"nano", "tiny", "small"}) {
+    for (tt::ShapeKind kind : {tt::ShapeKind::chain, tt::ShapeKind::btt, tt::ShapeKind::mpo}) {
+      // btt has few ranks: a step of the embedding's is a good part of a small model.
+      const double slack = kind == tt::ShapeKind::btt ? 1.2 : 1.02;
+      for (double ratio : {1.0, 1.5, 2.0, 3.0, 4.0}) {
+        ModelConfig config = preset_config(preset);
+        apply_ratio(config, ratio, kind);
+        EXPECT_NO_THROW(validate(config));
+        const double reached =
+            static_cast<double>(dense_parameter_count(config)) / static_cast<double>(parameter_count(config));
+        EXPECT_GE(reached, ratio);
+        EXPECT_LT(reached, slack * ratio) << preset << " " << static_cast<int>(kind);
+      }
+    }
+  }
+}
+
+TEST(Ratio, RefusesWhatCannotBeReached) {
+  for (tt::ShapeKind kind : {tt::ShapeKind::chain, tt::ShapeKind::btt, tt::ShapeKind::mpo}) {
+    ModelConfig config = preset_config("nano");
+    const std::string error = error_of([&] { apply_ratio(config, 10000, kind); });
+    const std::string_view before_most = "the largest for this model is ";
+    const size_t at = error.find(before_most);
+    ASSERT_NE(at, std::string::npos) << error;
+    const double most = std::stod(error.substr(at + before_most.size()));
+    EXPECT_TRUE(config.shapes.empty()) << "untouched";
+    EXPECT_NO_THROW(apply_ratio(config, most, kind)) << "what is named can be reached";
+    EXPECT_THROW(apply_ratio(config, most + 0.02, kind), InputError);
+  }
+  for (double ratio : {0.0, 0.99, -2.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    ModelConfig config = preset_config("nano");
+    EXPECT_NE(error_of([&] { apply_ratio(config, ratio); }).find("at least 1"), std::string::npos) << ratio;
+  }
+}
+
+TEST(RankChoice, ReplaysFromItsRecordAndCountsRight) {
+  ModelConfig config = preset_config("tiny");
+  const RankChoice choice = apply_ratio(config, 2.5);
+  EXPECT_EQ(choose_ranks(choice.question), choice);
+  EXPECT_EQ(choice.parameters, parameter_count(config));
+  EXPECT_LE(choice.parameters, choice.question.max_parameters);
+  const auto json = to_json(choice);
+  EXPECT_EQ(json.at("maps").size(), linear_maps(config).size());
+  EXPECT_EQ(json.at("total_parameters"), std::to_string(choice.parameters));
+}
+
+TEST(RankChoice, AMovedBudgetFlipsTheChoice) {
+  ModelConfig config = preset_config("nano");
+  const RankChoice choice = apply_ratio(config, 2);
+  RankQuestion tighter = choice.question;
+  tighter.max_parameters = choice.parameters - 1;
+  EXPECT_NE(choose_ranks(tighter).rows, choice.rows);
+  RankQuestion same = choice.question;
+  same.max_parameters = choice.parameters;
+  EXPECT_EQ(choose_ranks(same).parameters, choice.parameters);
+  tighter.max_parameters = 1;
+  EXPECT_NE(error_of([&] { choose_ranks(tighter); }).find("the smallest count is"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace qtf::model
