@@ -4,7 +4,9 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "qtf/base/parse.h"
 #include "qtf/model/model_folder.h"
+#include "qtf/model/rank_choice.h"
 #include "qtf/text/corpus.h"
 #include "qtf/text/sentencepiece.h"
 
@@ -33,6 +35,18 @@ json settings_to_json(const Arguments& arguments) {
   return settings;
 }
 
+/// A flag's values in train.json; empty if it was not given. Throws IoError unless they are texts.
+std::vector<std::string> stored_values(const json& settings, const std::string& name, const fs::path& path) {
+  if (!settings.contains(name)) return {};
+  const json& values = settings.at(name);
+  const bool texts = values.is_array() && !values.empty() &&
+                     std::all_of(values.begin(), values.end(), [](const json& v) { return v.is_string(); });
+  if (!texts) {
+    throw_io_error(path.string(), "is damaged: {} must be a list of texts; train into another --out", name);
+  }
+  return values.get<std::vector<std::string>>();
+}
+
 }  // namespace
 
 Arguments resolve_settings(const Arguments& given) {
@@ -43,21 +57,21 @@ Arguments resolve_settings(const Arguments& given) {
                       kSettingsFile);
   }
   const json stored = json::parse(read_file(path), nullptr, false);
-  if (!stored.is_object()) throw_io_error(path.string(), "is damaged: not a JSON object");
+  if (!stored.is_object())
+    throw_io_error(path.string(), "is damaged: not a JSON object; train into another --out");
   Arguments::Values values;
   for (const Option& option : train_options()) {
     const std::string name(option.name);
-    const bool known = stored.contains(name) && stored.at(name).is_array();
+    const std::vector<std::string> before = stored_values(stored, name, path);
     if (is_about_running(name) || !given.given(name)) {
-      if (known) values[name] = stored.at(name).get<std::vector<std::string>>();
+      if (!before.empty()) values[name] = before;
       continue;
     }
-    if (!known || stored.at(name).get<std::vector<std::string>>() != given.list(name)) {
-      throw_input_error(
-          "resume", "the run in {} was started {}; leave {} out, or train into another --out",
-          given.text("--out"),
-          known ? fmt::format("with {} {}", name, stored.at(name).dump()) : fmt::format("without {}", name),
-          name);
+    if (before != given.list(name)) {
+      throw_input_error("resume",
+                        "the run in {} was started {} {}; leave {} out, or train into another --out",
+                        given.text("--out"), before.empty() ? "without" : "with",
+                        before.empty() ? name : fmt::format("{} {}", name, fmt::join(before, " ")), name);
     }
     values[name] = given.list(name);
   }
@@ -98,7 +112,6 @@ train::TrainOptions read_train_options(const Arguments& a, const Arguments& give
   o.adamw.clip = a.number("--clip");
   o.dropout = a.number("--dropout");
   o.ema = a.number("--ema");
-  o.nested = a.given("--levels") && a.integer("--levels") > 1;
   o.validate_every = a.integer("--validate-every");
   o.patience = a.integer("--patience");
   o.seed = static_cast<uint64_t>(a.integer("--seed"));
@@ -171,23 +184,29 @@ model::ModelConfig read_sizes(const Arguments& a) {
   return config;
 }
 
-void apply_shapes(const Arguments& a, model::ModelConfig& config) {
+/// Returns the choices made for the user, a line of decisions.jsonl each.
+std::string apply_shapes(const Arguments& a, model::ModelConfig& config) {
+  std::string decisions;
+  if (a.given("--ratio-shape") && !a.given("--ratio"))
+    throw UsageError("--ratio-shape needs --ratio; add it");
   if (a.given("--ratio")) {
     const std::string kind = a.text("--ratio-shape");
     for (const tt::ShapeKindInfo& info : tt::shape_kinds()) {
-      if (info.name == kind) model::apply_ratio(config, a.number("--ratio"), info.kind);
+      if (info.name != kind) continue;
+      decisions += model::to_json(model::apply_ratio(config, a.number("--ratio"), info.kind)).dump() + "\n";
     }
   }
   model::apply_shape_requests(config, a.list("--shape"));
   if (a.given("--levels")) model::apply_levels(config, static_cast<int>(a.integer("--levels")));
+  return decisions;
 }
 
 /// The model to train: an older one, or a new one with random weights.
 void make_model(const Arguments& a, const text::Corpus& corpus, TrainSetup& setup, std::ostream& notes) {
   if (a.given("--from")) {
-    for (const char* flag :
-         {"--preset", "--family", "--width", "--layers", "--heads", "--kv-heads", "--feed-forward",
-          "--vocabulary", "--context", "--untied", "--ratio", "--shape", "--levels", "--tokenizer"}) {
+    for (const char* flag : {"--preset", "--family", "--width", "--layers", "--heads", "--kv-heads",
+                             "--feed-forward", "--vocabulary", "--context", "--untied", "--ratio",
+                             "--ratio-shape", "--shape", "--levels", "--tokenizer"}) {
       if (a.given(flag))
         throw_input_error("train", "{} contradicts --from, whose model has its own; leave it out", flag);
     }
@@ -200,7 +219,7 @@ void make_model(const Arguments& a, const text::Corpus& corpus, TrainSetup& setu
   model::ModelConfig config = read_sizes(a);
   setup.tokenizer = choose_tokenizer(a, corpus, config.vocabulary, notes);
   config.vocabulary = setup.tokenizer->vocabulary_size();
-  apply_shapes(a, config);
+  setup.decisions = apply_shapes(a, config);
   setup.model = std::make_unique<model::Transformer<float>>(config);
   setup.model->initialise(static_cast<uint64_t>(a.integer("--seed")));
 }
@@ -223,17 +242,77 @@ void choose_ranges(const Arguments& a, const text::Corpus& corpus, TrainSetup& s
 
 }  // namespace
 
+namespace {
+
+/// Makes a folder and those above it, and, unless kept, takes back what was made: a run that cannot begin
+/// leaves nothing.
+class NewFolder {
+ public:
+  explicit NewFolder(const fs::path& folder) : folder_(fs::absolute(folder).lexically_normal()) {
+    if (!folder_.has_filename()) folder_ = folder_.parent_path();
+    for (fs::path p = folder_; !fs::exists(p); p = p.parent_path()) made_.push_back(p);
+    std::error_code error;
+    fs::create_directories(folder_, error);
+    if (!error) return;
+    take_back();
+    throw_io_error("train", "cannot make the folder {}: {}; choose another --out", folder.string(),
+                   error.message());
+  }
+  ~NewFolder() {
+    if (!kept_) take_back();
+  }
+  NewFolder(const NewFolder&) = delete;
+  NewFolder& operator=(const NewFolder&) = delete;
+
+  /// The folder is locked and was empty: what lies in it from now on is this run's.
+  void own_contents() { owned_ = true; }
+  void keep() { kept_ = true; }
+
+ private:
+  void take_back() {
+    std::error_code ignored;
+    if (owned_) {
+      for (const auto& entry : fs::directory_iterator(folder_, ignored)) fs::remove_all(entry, ignored);
+    }
+    for (const fs::path& p : made_) fs::remove(p, ignored);  // only while empty: others may have moved in
+  }
+
+  fs::path folder_;
+  std::vector<fs::path> made_;  // innermost first
+  bool owned_ = false, kept_ = false;
+};
+
+/// Weights and checkpoint are each written beside their old file before they replace it; a resumed run has
+/// the old ones already.
+void check_space(const fs::path& out, int64_t parameters, bool averaged, bool resume) {
+  std::error_code error;
+  const fs::space_info space = fs::space(out, error);
+  const int64_t arrays = averaged ? 4 : 3;
+  const int64_t needed = (resume ? 1 : 2) * (1 + arrays) * parameters * static_cast<int64_t>(sizeof(float));
+  if (error || space.available >= static_cast<uintmax_t>(needed)) return;
+  throw_io_error("train", "no space left on {}: the run needs {}, {} are free; free some and run again",
+                 out.string(), format_bytes(needed), format_bytes(static_cast<int64_t>(space.available)));
+}
+
+/// Whether the run in `out` was killed before it had a checkpoint; the model card is written at the very end.
+bool must_start_again(const fs::path& out) {
+  return !train::has_checkpoint(out) && !fs::exists(out / "README.md");
+}
+
+}  // namespace
+
 std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arguments& given,
                                             ThreadPool& pool, std::ostream& notes) {
   auto setup = std::make_unique<TrainSetup>();
   train::TrainJob& job = setup->job;
   job.out = given.text("--out");
-  job.resume = given.flag("--resume");
+  job.resume = given.flag("--resume") && !must_start_again(job.out);
   job.progress = !given.flag("--quiet");
   job.name =
       job.out.filename().empty() ? job.out.parent_path().filename().string() : job.out.filename().string();
+  if (job.out.empty()) throw UsageError("--out is empty; name the model folder to write");
   job.options = read_train_options(settings, given);
-  check_out(job.out, job.resume);
+  check_out(job.out, given.flag("--resume"));
 
   const text::Corpus corpus(settings.text("--train"));
   if (job.resume) {
@@ -243,6 +322,7 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
   } else {
     make_model(settings, corpus, *setup, notes);
   }
+  job.options.nested = model::level_count(setup->model->config()) > 1;
   choose_ranges(settings, corpus, *setup);
   job.model = setup->model.get();
   job.tokenizer = setup->tokenizer;
@@ -255,15 +335,18 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
                   {"tokenizer", setup->tokenizer->fingerprint()},
                   {"threads", pool.size()}};
 
-  std::error_code error;
-  fs::create_directories(job.out, error);
-  if (error) throw_io_error("train", "cannot make the folder {}: {}", job.out.string(), error.message());
+  NewFolder folder(job.out);
   setup->lock.emplace(job.out);
-  check_out(job.out, job.resume);
+  check_out(job.out, given.flag("--resume"));
+  if (!given.flag("--resume")) folder.own_contents();
+  check_space(job.out, job.model->layout().size, job.options.ema > 0, job.resume);
   if (!job.resume) {
-    model::save_description(job.out, job.model->config(), *setup->tokenizer);
+    // The settings first: whoever is killed from here on can --resume.
     write_file_atomically(job.out / kSettingsFile, settings_to_json(settings).dump(2) + "\n");
+    model::save_description(job.out, job.model->config(), *setup->tokenizer);
+    if (!setup->decisions.empty()) write_file_atomically(job.out / "decisions.jsonl", setup->decisions);
   }
+  folder.keep();
   return setup;
 }
 

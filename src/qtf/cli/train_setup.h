@@ -21,6 +21,7 @@ struct TrainSetup {
   std::unique_ptr<model::Transformer<float>> model;
   std::optional<text::TokenFile> train_file, valid_file;
   std::optional<FolderLock> lock;
+  std::string decisions;  ///< what was chosen for the user, for decisions.jsonl
   train::TrainJob job;
 };
 

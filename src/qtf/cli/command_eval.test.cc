@@ -1,0 +1,94 @@
+#include <cmath>
+
+#include "qtf/cli/cli_test.h"
+#include "qtf/text/corpus.h"
+
+namespace qtf::cli {
+namespace {
+
+using nlohmann::json;
+
+class Eval : public testing::Test {
+ protected:
+  json eval(const std::vector<std::string>& more, const std::string& model = {}) const {
+    std::vector<std::string> args = {"eval", model.empty() ? model_ : model, "--text", place_.book()};
+    args.insert(args.end(), more.begin(), more.end());
+    return call_json(args);
+  }
+
+  const Workplace place_;
+  const std::string model_ = place_.train("model", {"--steps", "20"});
+};
+
+TEST_F(Eval, PrintsOneObjectWhoseFiguresAgree) {
+  const json e = eval({});
+  const text::TextCounts counts = text::count_text(small_book());
+  const double nats = e.at("nats_per_token"), tokens = static_cast<double>(counts.bytes);
+  EXPECT_EQ(e.at("tokens"), counts.bytes - 1) << "the first byte is given, not predicted";
+  EXPECT_EQ(e.at("bytes"), counts.bytes);
+  EXPECT_EQ(e.at("words"), counts.words);
+  EXPECT_NEAR(e.at("perplexity"), std::exp(nats), 1e-9 * std::exp(nats));
+  EXPECT_NEAR(std::log(e.at("word_perplexity").get<double>()),
+              nats * tokens / static_cast<double>(counts.words), 1e-9);
+  EXPECT_NEAR(e.at("bits_per_byte"), nats / std::log(2.0), 1e-9) << "a token is a byte";
+  EXPECT_GT(e.at("stderr"), 0);
+  EXPECT_LT(e.at("stderr"), 0.2 * nats);
+  EXPECT_GT(e.at("tokens_per_second"), 0);
+  EXPECT_EQ(e.at("context"), 32);
+  EXPECT_EQ(e.at("stride"), 16);
+  EXPECT_FALSE(e.contains("kl_divergence"));
+  EXPECT_LT(nats, std::log(257.0)) << "learned nothing";
+}
+
+TEST_F(Eval, TextSaysTheSame) {
+  const json e = eval({});
+  const Result result = call({"eval", model_, "--text", place_.book()});
+  EXPECT_EQ(result.status, 0);
+  EXPECT_NE(result.out.find(fmt::format("{:.4f} ± {:.4f}", e.at("nats_per_token").get<double>(),
+                                        e.at("stderr").get<double>())),
+            std::string::npos)
+      << result.out;
+  EXPECT_NE(result.out.find("context 32, stride 16, vocabulary 257"), std::string::npos) << result.out;
+}
+
+TEST_F(Eval, ContextAndStrideAreTheProtocol) {
+  const json narrow = eval({"--context", "4"}), wide = eval({"--stride", "1"});
+  EXPECT_EQ(narrow.at("context"), 4);
+  EXPECT_EQ(narrow.at("stride"), 2);
+  EXPECT_EQ(wide.at("stride"), 1);
+  EXPECT_EQ(narrow.at("tokens"), wide.at("tokens"));
+  EXPECT_NE(narrow.at("nats_per_token"), wide.at("nats_per_token"));
+}
+
+TEST_F(Eval, SeparatorScoresDocumentsAlone) {
+  const std::string text = place_.write("documents.txt", "one train <end> two\n<end><end>  three <end> x");
+  const json e = call_json({"eval", model_, "--text", text, "--separator", "<end>"});
+  // "one train", "two", "three": a document's first byte is given, and "x" has no other.
+  EXPECT_EQ(e.at("tokens"), 8 + 2 + 4);
+  EXPECT_EQ(e.at("bytes"), 9 + 3 + 5 + 1);
+  EXPECT_EQ(e.at("words"), 5 + 4) << "an end of line a document";
+  const std::string alone = place_.write("alone.txt", "one train");
+  EXPECT_EQ(call_json({"eval", model_, "--text", alone}).at("tokens"), 8);
+}
+
+TEST_F(Eval, AgainstComparesModels) {
+  const json same = eval({"--against", model_});
+  EXPECT_NEAR(same.at("kl_divergence"), 0, 1e-6);
+  EXPECT_EQ(same.at("same_top"), 1);
+  const std::string other_model = place_.train("other", {"--seed", "7", "--steps", "20"});
+  const json other = eval({"--against", other_model});
+  EXPECT_GT(other.at("kl_divergence"), 1e-4);
+  EXPECT_LE(other.at("same_top"), 1);
+  EXPECT_EQ(other.at("nats_per_token"), same.at("nats_per_token"));
+  const Result text = call({"eval", model_, "--text", place_.book(), "--against", other_model});
+  EXPECT_NE(text.out.find("KL "), std::string::npos) << text.out;
+}
+
+TEST_F(Eval, ThreadsChangeNoDigit) {
+  const json one = eval({"--threads", "1"}), two = eval({"--threads", "2"});
+  EXPECT_EQ(one.at("nats_per_token"), two.at("nats_per_token"));
+  EXPECT_EQ(one.at("stderr"), two.at("stderr"));
+}
+
+}  // namespace
+}  // namespace qtf::cli

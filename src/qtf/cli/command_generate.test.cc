@@ -1,0 +1,67 @@
+#include "qtf/cli/cli_test.h"
+#include "qtf/text/utf8.h"
+
+namespace qtf::cli {
+namespace {
+
+class Generate : public testing::Test {
+ protected:
+  std::string generate(const std::vector<std::string>& more, const std::string& tokens = "40") const {
+    std::vector<std::string> args = {"generate", model_, "--prompt", "Line 1", "--tokens", tokens};
+    args.insert(args.end(), more.begin(), more.end());
+    const Result result = call(args);
+    EXPECT_EQ(result.status, 0) << result.err;
+    EXPECT_TRUE(result.out.ends_with("\n"));
+    return result.out;
+  }
+
+  const Workplace place_;
+  const std::string model_ =
+      place_.train("model", {"--steps", "150", "--batch", "8", "--learning-rate", "0.01"});
+};
+
+TEST_F(Generate, TheSameSeedGivesTheSameText) {
+  for (const char* seed : {"1", "2"}) EXPECT_EQ(generate({"--seed", seed}), generate({"--seed", seed}));
+  EXPECT_NE(generate({"--seed", "1", "--temperature", "2"}), generate({"--seed", "2", "--temperature", "2"}));
+  const std::string greedy = generate({"--temperature", "0"});
+  EXPECT_EQ(greedy, generate({"--temperature", "0", "--seed", "9"})) << "greedy draws nothing";
+  EXPECT_EQ(greedy, generate({"--top-k", "1", "--seed", "9"}));
+  EXPECT_EQ(greedy, generate({"--min-p", "1", "--seed", "9"}));
+}
+
+TEST_F(Generate, IsAlwaysValidUtf8AndGoesOnBeyondTheContext) {
+  for (const char* seed : {"1", "2", "3", "4"}) {
+    const std::string text = generate({"--seed", seed, "--temperature", "5"}, "100");
+    EXPECT_EQ(text::find_invalid_utf8(text), std::string::npos);
+  }
+  EXPECT_EQ(generate({"--temperature", "0"}, "100").substr(0, 20),
+            generate({"--temperature", "0"}).substr(0, 20));
+}
+
+TEST_F(Generate, StopsBeforeAStopText) {
+  const std::string text = generate({"--temperature", "0"});
+  ASSERT_GT(text.size(), 10U);
+  const std::string stop = text.substr(6, 3);
+  const std::string stopped = generate({"--temperature", "0", "--stop", "no such text", "--stop", stop});
+  EXPECT_EQ(stopped, text.substr(0, text.find(stop)) + "\n");
+}
+
+TEST_F(Generate, StatsGoToStandardError) {
+  const Result result =
+      call({"generate", model_, "--prompt", "A", "--tokens", "3", "--temperature", "0", "--stats"});
+  EXPECT_EQ(result.err.substr(0, 16), "prompt 1 tokens ");
+  EXPECT_EQ(result.out,
+            call({"generate", model_, "--prompt", "A", "--tokens", "3", "--temperature", "0"}).out);
+}
+
+TEST_F(Generate, TheModelIsItsTokenizerToo) {
+  EXPECT_EQ(call({"tokenize", model_, "--text", "Hi"}).out, "72 105\n");
+  EXPECT_EQ(call({"tokenize", model_, "--text", "72 105", "--decode"}).out, "Hi\n");
+  const std::string learned = place_.train("learned", {"--tokenizer", "bpe", "--vocabulary", "280"});
+  const std::string ids = call({"tokenize", learned, "--text", "a train of tensors"}).out;
+  EXPECT_LT(std::count(ids.begin(), ids.end(), ' '), 17);
+  EXPECT_EQ(call({"tokenize", learned, "--text", ids, "--decode"}).out, "a train of tensors\n");
+}
+
+}  // namespace
+}  // namespace qtf::cli

@@ -1,0 +1,205 @@
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <thread>
+
+#include "qtf/cli/cli_test.h"
+
+namespace qtf::cli {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+std::vector<json> metrics_of(const std::string& folder) {
+  std::vector<json> lines;
+  std::istringstream text(read_file(fs::path(folder) / "metrics.jsonl"));
+  for (std::string line; std::getline(text, line);) {
+    json parsed = json::parse(line);
+    for (const char* clock : {"seconds", "tokens_per_second", "peak_share", "fma_peak", "name"})
+      parsed.erase(clock);
+    lines.push_back(std::move(parsed));
+  }
+  return lines;
+}
+
+std::string weights_of(const std::string& folder) {
+  return read_file(fs::path(folder) / "model.safetensors");
+}
+
+class Train : public testing::Test {
+ protected:
+  const Workplace place_;
+};
+
+TEST_F(Train, LeavesAWholeModelFolderAndSaysWhatItDid) {
+  const Result result = call(place_.train_call("new/model"));
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  for (const char* said : {"parameters", "tokens to learn", "nats/token", "bits/byte", "The model is in"})
+    EXPECT_NE(result.out.find(said), std::string::npos) << result.out;
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(place_ / "new/model"))
+    files.push_back(entry.path().filename());
+  std::sort(files.begin(), files.end());
+  EXPECT_EQ(files, (std::vector<std::string>{".lock", "README.md", "config.json", "metrics.jsonl",
+                                             "model.safetensors", "tokenizer_config.json", "train.json"}));
+  const json end = metrics_of(place_ / "new/model").back();
+  EXPECT_EQ(end.at("event"), "end");
+  EXPECT_EQ(end.at("step"), 4);
+  EXPECT_TRUE(end.at("sample").get<std::string>().starts_with("The"));
+}
+
+TEST_F(Train, IsDeterministic) {
+  const std::string one = place_.train("one"), two = place_.train("two");
+  EXPECT_TRUE(weights_of(one) == weights_of(two));
+  EXPECT_EQ(metrics_of(one), metrics_of(two));
+  EXPECT_FALSE(weights_of(one) == weights_of(place_.train("three", {"--seed", "2"})));
+}
+
+TEST_F(Train, TakesEveryLength) {
+  place_.train("epochs", {"--epochs", "0.1"});
+  place_.train("minutes", {"--minutes", "0.005"});
+  EXPECT_GT(metrics_of(place_ / "epochs").size(), 3U);
+  EXPECT_GT(metrics_of(place_ / "minutes").size(), 3U);
+}
+
+TEST_F(Train, ValidatesOnItsOwnTextOrTheLastTwentieth) {
+  const std::string valid = place_.write("valid.txt", small_book().substr(0, 500));
+  const json own = metrics_of(place_.train("own", {"--valid", valid}))[0];
+  const json held_out = metrics_of(place_.train("held_out"))[0];
+  const auto size = static_cast<int64_t>(small_book().size());
+  EXPECT_EQ(own.at("valid_tokens"), 500);
+  EXPECT_EQ(own.at("train_tokens"), size);
+  EXPECT_EQ(held_out.at("train_tokens"), size * 19 / 20);
+  EXPECT_EQ(held_out.at("valid_tokens"), size - size * 19 / 20);
+}
+
+TEST_F(Train, ShapesAndRatioMakeItSmaller) {
+  const struct {
+    std::string name;
+    std::vector<std::string> flags;
+    double least_ratio;
+  } cases[] = {
+      {"ratio", {"--ratio", "2"}, 2},
+      {"mpo", {"--ratio", "3", "--ratio-shape", "mpo"}, 3},
+      {"btt", {"--ratio", "1.5", "--ratio-shape", "btt"}, 1.5},
+      {"shape",
+       {"--shape", "ffn=chain:rank=8", "--shape", "attention=dense", "--shape", "embedding=btt:rank=1"},
+       2},
+      {"gpt2", {"--family", "gpt2", "--ratio", "2"}, 2},
+      {"untied", {"--untied", "--shape", "head=chain:rank=4"}, 1.05},
+  };
+  for (const auto& c : cases) {
+    const json info = call_json({"info", place_.train(c.name, c.flags)});
+    EXPECT_GE(info.at("ratio").get<double>(), c.least_ratio) << c.name;
+    EXPECT_LT(info.at("ratio").get<double>(), c.least_ratio * 1.6) << c.name;
+    EXPECT_EQ(call({"generate", place_ / c.name, "--prompt", "A", "--tokens", "4"}).status, 0);
+  }
+}
+
+TEST_F(Train, NestedLevelsAreTrainedHoweverTheyAreAskedFor) {
+  const struct {
+    std::string name;
+    std::vector<std::string> flags;
+  } cases[] = {{"levels", {"--shape", "ffn=chain:rank=12", "--levels", "3"}},
+               {"by_shape", {"--shape", "ffn=chain:rank=12,levels=4x8x12"}}};
+  for (const auto& c : cases) {
+    std::vector<std::string> flags = c.flags;
+    flags.insert(flags.end(), {"--steps", "40"});
+    const std::string model = place_.train(c.name, flags);
+    EXPECT_EQ(call_json({"info", model}).at("architecture").at("levels"), 3);
+    std::vector<double> nats;
+    for (const char* level : {"1", "2", "3", "0"})
+      nats.push_back(
+          call_json({"eval", model, "--text", place_.book(), "--level", level}).at("nats_per_token"));
+    EXPECT_EQ(nats[2], nats[3]);
+    EXPECT_NE(nats[0], nats[3]);
+    EXPECT_LT(nats[0], 1.05 * nats[3]) << "the smallest level has not learned";
+  }
+  // Fine-tuning keeps them trained, and so equal to a run with the flag.
+  const std::string tuned = place_ / "tuned";
+  ASSERT_EQ(call({"train", "--train", place_.book(), "--from", place_ / "levels", "--out", tuned, "--steps",
+                  "10", "--batch", "2", "--quiet"})
+                .status,
+            0);
+  const double whole = call_json({"eval", tuned, "--text", place_.book()}).at("nats_per_token");
+  const double small =
+      call_json({"eval", tuned, "--text", place_.book(), "--level", "1"}).at("nats_per_token");
+  EXPECT_LT(small, 1.05 * whole);
+}
+
+TEST_F(Train, FineTunesAModel) {
+  const std::string parent = place_.train("parent", {"--steps", "20"});
+  const std::string text = place_.write("other.txt", std::string(40, 'x') + small_book().substr(0, 1500));
+  const std::vector<std::string> tune = {"train", "--train",        text,      "--from", parent,
+                                         "--out", place_ / "child", "--steps", "20",     "--batch",
+                                         "2",     "--threads",      "2",       "--quiet"};
+  const auto before = read_file(fs::path(parent) / "model.safetensors");
+  const Result result = call(tune);
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(before == weights_of(parent)) << "the parent changed";
+  const auto nats = [&](const std::string& model) {
+    return call_json({"eval", model, "--text", text}).at("nats_per_token").get<double>();
+  };
+  EXPECT_LT(nats(place_ / "child"), nats(parent));
+  EXPECT_EQ(metrics_of(place_ / "child")[1].at("step"), 1) << "begins with its own steps";
+}
+
+/// Forks a run, sends it `signal` once it has written some steps, and returns its exit status.
+int signalled_run(const std::vector<std::string>& args, const std::string& folder, int signal) {
+  const pid_t child = fork();
+  if (child == 0) _exit(call(args).status);
+  const fs::path metrics = fs::path(folder) / "metrics.jsonl";
+  const auto lines = [&] {
+    if (!fs::exists(metrics)) return std::ptrdiff_t{0};
+    const std::string text = read_file(metrics);
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  int status = 0;
+  const std::ptrdiff_t enough = lines() + 4;
+  while (lines() < enough && waitpid(child, &status, WNOHANG) == 0)
+    std::this_thread::sleep_for(std::chrono::microseconds(500));
+  kill(child, signal);
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+TEST_F(Train, SignalsLeaveACheckpointAndResumeGoesOnToTheSameBits) {
+  const std::vector<std::string> length = {"--steps", "300", "--validate-every", "50", "--ema", "0.9"};
+  const std::string whole = place_.train("whole", length);
+  const std::string out = place_ / "stopped";
+  EXPECT_EQ(signalled_run(place_.train_call("stopped", length), out, SIGINT), 130);
+  EXPECT_TRUE(fs::exists(fs::path(out) / "checkpoint.safetensors"));
+  const std::vector<std::string> resume = {"train", "--resume", "--out", out, "--threads", "2", "--quiet"};
+  EXPECT_EQ(signalled_run(resume, out, SIGTERM), 143);
+  EXPECT_EQ(signalled_run(resume, out, SIGKILL), -SIGKILL);
+  const Result last = call(resume);
+  ASSERT_EQ(last.status, 0) << last.err;
+  EXPECT_TRUE(weights_of(out) == weights_of(whole));
+  EXPECT_EQ(metrics_of(out), metrics_of(whole));
+  EXPECT_FALSE(fs::exists(fs::path(out) / "checkpoint.safetensors"));
+}
+
+TEST_F(Train, KilledBeforeTheFirstCheckpointStartsAgain) {
+  const std::string whole = place_.train("whole");
+  // What such a run can leave, from the first file on.
+  const std::vector<std::vector<std::string>> left = {
+      {"train.json"},
+      {"train.json", "tokenizer_config.json"},
+      {"train.json", "tokenizer_config.json", "config.json"},
+      {"train.json", "tokenizer_config.json", "config.json", "metrics.jsonl", "model.safetensors"}};
+  for (const auto& files : left) {
+    const std::string out = place_ / ("left" + std::to_string(files.size()));
+    fs::create_directory(out);
+    for (const std::string& file : files) fs::copy_file(fs::path(whole) / file, fs::path(out) / file);
+    const Result result = call({"train", "--resume", "--out", out, "--threads", "2", "--quiet"});
+    ASSERT_EQ(result.status, 0) << result.err;
+    EXPECT_TRUE(weights_of(out) == weights_of(whole));
+    EXPECT_EQ(metrics_of(out), metrics_of(whole));
+  }
+}
+
+}  // namespace
+}  // namespace qtf::cli
