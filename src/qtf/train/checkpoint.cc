@@ -21,13 +21,12 @@ json to_json(const RunState& p) {
           {"best_nats", p.best_nats},
           {"best_error", p.best_error},
           {"bad_validations", p.bad_validations},
-          {"metrics_bytes", p.metrics_bytes},
-          {"finished", p.finished}};
+          {"metrics_bytes", p.metrics_bytes}};
 }
 
 RunState progress_from(const json& j) {
-  return {j.at("step"),       j.at("seconds"),         j.at("best_step"),     j.at("best_nats"),
-          j.at("best_error"), j.at("bad_validations"), j.at("metrics_bytes"), j.at("finished")};
+  return {j.at("step"),       j.at("seconds"),         j.at("best_step"),    j.at("best_nats"),
+          j.at("best_error"), j.at("bad_validations"), j.at("metrics_bytes")};
 }
 
 /// Names and numbers of the arrays in file order.

@@ -18,7 +18,6 @@ struct RunState {
   double best_error = 0;
   int64_t bad_validations = 0;  ///< in a row, without a new best
   int64_t metrics_bytes = 0;    ///< length of metrics.jsonl then; what follows is cut off on resume
-  bool finished = false;
 };
 
 /// Where a checkpoint's numbers lie; `average` may be empty.
