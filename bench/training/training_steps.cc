@@ -18,7 +18,7 @@ namespace {
 
 struct Flags {
   std::string model, batches;
-  int64_t steps = 20, batch = 8, context = 128, micro_rows = 1024;
+  int64_t steps = 20, batch = 8, context = 128, micro_rows = qtf::train::kMicroRows;
   double learning_rate = 1e-3;
   qtf::train::AdamWOptions adamw;
   int threads = 2;

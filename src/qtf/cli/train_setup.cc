@@ -453,7 +453,7 @@ const std::vector<Option>& train_options() {
        .type = ValueType::integer,
        .value = "B",
        .initial = "0",
-       .help = "sequences a worker passes at once, gradients adding up; 0: about 1,024 tokens",
+       .help = "sequences a worker passes at once, gradients adding up; 0: about 512 tokens",
        .min = 0},
       {.name = "--learning-rate",
        .type = ValueType::number,

@@ -101,8 +101,6 @@ class Run {
   }
 
  private:
-  static constexpr int64_t kMicroRows = 1024;  // activations of so many tokens stay near the caches
-
   double elapsed() const { return progress_.seconds + seconds_between(begin_, Clock::now()); }
   double share_done() const {
     if (options_.minutes > 0) return elapsed() / (60 * options_.minutes);

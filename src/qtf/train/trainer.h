@@ -21,7 +21,7 @@ struct TrainOptions {
   double minutes = 0;  ///< wall clock; not bit-identical on resume
   int64_t batch = 32;  ///< sequences an update
   int64_t micro_batch =
-      0;  ///< sequences at once in a worker; 0: what fits 1,024 tokens. More: gradients add up
+      0;  ///< sequences at once in a worker; 0: what fits 512 tokens. More: gradients add up
   double learning_rate = 2e-3;
   double warmup = 0.05;       ///< share of the run
   double final_share = 0.05;  ///< of the learning rate at the end
