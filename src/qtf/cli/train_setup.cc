@@ -127,8 +127,9 @@ std::shared_ptr<const text::Tokenizer> train_tokenizer(const text::Corpus& corpu
                                                        bool asked, std::ostream& notes) {
   text::SentencePieceOptions options;
   options.model = kind;
-  constexpr int64_t kSmallest = 300;  // 256 bytes, the control pieces and a few learned ones
-  for (options.vocabulary_size = static_cast<int32_t>(vocabulary);; options.vocabulary_size /= 2) {
+  constexpr int32_t kSmallest = 300;  // 256 bytes, the control pieces and a few learned ones
+  options.vocabulary_size = static_cast<int32_t>(vocabulary);
+  while (true) {
     try {
       auto tokenizer =
           text::open_sentencepiece(text::train_sentencepiece(corpus.texts(), options), "the new tokenizer");
@@ -138,7 +139,8 @@ std::shared_ptr<const text::Tokenizer> train_tokenizer(const text::Corpus& corpu
       }
       return tokenizer;
     } catch (const InputError&) {
-      if (asked || options.vocabulary_size / 2 < kSmallest) throw;
+      if (asked || options.vocabulary_size <= kSmallest) throw;
+      options.vocabulary_size = std::max(kSmallest, options.vocabulary_size / 2);
     }
   }
 }
