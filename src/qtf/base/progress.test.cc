@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -51,9 +52,16 @@ class TerminalOutput {
   std::FILE* file() { return file_; }
   std::string text() {
     std::fflush(file_);
-    std::string result(1 << 16, '\0');
-    const ssize_t size = read(master_, result.data(), result.size());
-    result.resize(size > 0 ? static_cast<size_t>(size) : 0);
+    // The terminal hands its output over in pieces; a moment of silence is its end.
+    constexpr int kSilenceMs = 200;
+    std::string result;
+    pollfd ready{master_, POLLIN, 0};
+    char piece[4096];
+    while (poll(&ready, 1, kSilenceMs) == 1 && (ready.revents & POLLIN)) {
+      const ssize_t size = read(master_, piece, sizeof piece);
+      if (size <= 0) break;
+      result.append(piece, static_cast<size_t>(size));
+    }
     return result;
   }
 
