@@ -10,7 +10,6 @@
 
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
-#include "qtf/kernels/fma_peak.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/train/step.h"
 
@@ -45,15 +44,6 @@ Flags parse(int argc, char** argv) {
     std::exit(app.exit(e));
   }
   return flags;
-}
-
-/// FLOP/s of all threads together.
-double pool_peak(qtf::ThreadPool& pool) {
-  std::vector<double> peaks(static_cast<size_t>(pool.size()));
-  pool.run([&](int worker) { peaks[static_cast<size_t>(worker)] = qtf::kernels::measure_fma_peak(0.1); });
-  double total = 0;
-  for (double peak : peaks) total += peak;
-  return total;
 }
 
 double median(std::vector<double> values) {
@@ -101,7 +91,7 @@ nlohmann::json run(const Flags& flags) {
           {"step_seconds", seconds},
           {"tokens_per_second", rows / typical},
           {"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024},
-          {"peak_share", flops / typical / pool_peak(pool)}};
+          {"peak_share", flops / typical / qtf::train::measure_pool_peak(pool, 0.1)}};
 }
 
 }  // namespace

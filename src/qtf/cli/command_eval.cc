@@ -3,32 +3,12 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
-#include "qtf/base/file.h"
-#include "qtf/cli/command.h"
-#include "qtf/model/model_folder.h"
+#include "qtf/cli/open_model.h"
 #include "qtf/text/corpus.h"
 #include "qtf/train/evaluate.h"
 
 namespace qtf::cli {
 namespace {
-
-/// A loaded model, packed and with a tokenizer.
-model::LoadedModel open_model(const std::string& path, ThreadPool& pool) {
-  model::LoadedModel loaded = model::load_model(path);
-  if (!loaded.tokenizer)
-    throw_input_error("eval", "{} has no tokenizer; put its files into the folder", path);
-  loaded.model->prepare(tt::Use::inference, pool);
-  return loaded;
-}
-
-int checked_level(const Arguments& arguments, const model::ModelConfig& config) {
-  const auto level = static_cast<int>(arguments.integer("--level"));
-  const int levels = model::level_count(config);
-  if (level > levels) {
-    throw_input_error("eval", "--level {}: this model has {} level{}", level, levels, levels == 1 ? "" : "s");
-  }
-  return level == levels ? 0 : level;
-}
 
 struct Measured {
   train::Evaluation evaluation;
@@ -108,10 +88,12 @@ void print_text(const nlohmann::ordered_json& json, std::ostream& out) {
 
 void run(const Arguments& arguments, const Streams& streams) {
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
-  const model::LoadedModel loaded = open_model(arguments.text("MODEL"), pool);
+  const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "eval");
+  loaded.model->prepare(tt::Use::inference, pool);
   model::LoadedModel other;
   if (arguments.given("--against")) {
-    other = open_model(arguments.text("--against"), pool);
+    other = open_model(arguments.text("--against"), "eval");
+    other.model->prepare(tt::Use::inference, pool);
     if (other.tokenizer->fingerprint() != loaded.tokenizer->fingerprint()) {
       throw_input_error("eval", "{} and {} have different tokenizers; only models with the same one compare",
                         arguments.text("MODEL"), arguments.text("--against"));
@@ -120,7 +102,7 @@ void run(const Arguments& arguments, const Streams& streams) {
   train::EvaluateOptions options;
   options.context = arguments.integer("--context");
   options.stride = arguments.integer("--stride");
-  options.level = checked_level(arguments, loaded.model->config());
+  options.level = read_level(arguments, loaded.model->config(), "eval");
   const auto measure = arguments.given("--separator") ? measure_documents : measure_text;
   const auto json = to_json(measure(arguments, loaded, other.model.get(), options, pool), loaded,
                             arguments.given("--against"));

@@ -2,9 +2,8 @@
 
 #include <ostream>
 
-#include "qtf/cli/command.h"
+#include "qtf/cli/open_model.h"
 #include "qtf/model/generate.h"
-#include "qtf/model/model_folder.h"
 
 namespace qtf::cli {
 namespace {
@@ -19,20 +18,13 @@ model::GenerateOptions read_options(const Arguments& arguments, const model::Mod
   options.sampling.repeat_penalty = arguments.number("--repeat-penalty");
   options.sampling.seed = static_cast<uint64_t>(arguments.integer("--seed"));
   options.stop = arguments.list("--stop");
-  const auto level = static_cast<int>(arguments.integer("--level"));
-  const int levels = model::level_count(config);
-  if (level > levels) throw_input_error("generate", "--level {}: this model has {}", level, levels);
-  options.level = level == levels ? 0 : level;
+  options.level = read_level(arguments, config, "generate");
   return options;
 }
 
 void run(const Arguments& arguments, const Streams& streams) {
   ThreadPool pool(1);
-  const model::LoadedModel loaded = model::load_model(arguments.text("MODEL"));
-  if (!loaded.tokenizer) {
-    throw_input_error("generate", "{} has no tokenizer; put its files into the folder",
-                      arguments.text("MODEL"));
-  }
+  const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "generate");
   const model::GenerateOptions options = read_options(arguments, loaded.model->config());
   loaded.model->prepare(tt::Use::inference, pool);
   const auto stream = [&](std::string_view piece) { streams.out << piece << std::flush; };

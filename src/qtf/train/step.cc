@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "qtf/kernels/fma_peak.h"
 #include "qtf/kernels/vector.h"
 
 namespace qtf::train {
@@ -75,6 +76,14 @@ double training_flops(const model::ModelConfig& config, int64_t tokens, int64_t 
   // The causal half: a token attends to (length + 1) / 2 others on average.
   return 6.0 * static_cast<double>(tokens) *
          static_cast<double>(model::macs_per_token(config, (length - 1) / 2));
+}
+
+double measure_pool_peak(ThreadPool& pool, double seconds) {
+  std::vector<double> peaks(static_cast<size_t>(pool.size()));
+  pool.run([&](int worker) { peaks[static_cast<size_t>(worker)] = kernels::measure_fma_peak(seconds); });
+  double total = 0;
+  for (double peak : peaks) total += peak;
+  return total;
 }
 
 }  // namespace qtf::train

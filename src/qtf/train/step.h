@@ -63,4 +63,8 @@ class Stepper {
 /// and of the causal half of attention, per token.
 double training_flops(const model::ModelConfig& config, int64_t tokens, int64_t length);
 
+/// FLOP/s of all the pool's workers at once (kernels/fma_peak.h), measured for about `seconds`: what shares
+/// of peak are told of.
+double measure_pool_peak(ThreadPool& pool, double seconds);
+
 }  // namespace qtf::train

@@ -6,7 +6,6 @@
 
 #include "qtf/base/error.h"
 #include "qtf/base/progress.h"
-#include "qtf/kernels/fma_peak.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/train/metrics.h"
 
@@ -19,15 +18,6 @@ using nlohmann::ordered_json;
 
 double seconds_between(Clock::time_point a, Clock::time_point b) {
   return std::chrono::duration<double>(b - a).count();
-}
-
-/// FLOP/s of all workers together, measured for a moment.
-double pool_peak(ThreadPool& pool) {
-  std::vector<double> peaks(static_cast<size_t>(pool.size()));
-  pool.run([&](int worker) { peaks[static_cast<size_t>(worker)] = kernels::measure_fma_peak(0.02); });
-  double total = 0;
-  for (double peak : peaks) total += peak;
-  return total;
 }
 
 void check(bool ok, const char* option, const char* range, double value) {
@@ -72,7 +62,7 @@ class Run {
                  options_.micro_batch ? options_.micro_batch * context_ : kMicroRows),
         inputs_(static_cast<size_t>(options_.batch * context_)),
         targets_(inputs_.size()),
-        peak_(pool_peak(pool)) {
+        peak_(measure_pool_peak(pool, 0.02)) {
     total_steps_ = options_.steps;
     if (options_.epochs > 0) {
       total_steps_ =

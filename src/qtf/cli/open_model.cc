@@ -1,0 +1,20 @@
+#include "qtf/cli/open_model.h"
+
+namespace qtf::cli {
+
+model::LoadedModel open_model(const std::string& path, std::string_view place) {
+  model::LoadedModel loaded = model::load_model(path);
+  if (!loaded.tokenizer) throw_input_error(place, "{} has no tokenizer; put its files into the folder", path);
+  return loaded;
+}
+
+int read_level(const Arguments& arguments, const model::ModelConfig& config, std::string_view place) {
+  const auto level = static_cast<int>(arguments.integer("--level"));
+  const int levels = model::level_count(config);
+  if (level > levels) {
+    throw_input_error(place, "--level {}: this model has {} level{}", level, levels, levels == 1 ? "" : "s");
+  }
+  return level == levels ? 0 : level;
+}
+
+}  // namespace qtf::cli

@@ -1,0 +1,20 @@
+// What commands that run a model begin with: opening it, and reading --level.
+#pragma once
+
+#include <string>
+
+#include "qtf/base/thread_pool.h"
+#include "qtf/cli/command.h"
+#include "qtf/model/model_folder.h"
+
+namespace qtf::cli {
+
+/// A model and its tokenizer, not yet packed. Throws like model::load_model, and InputError if there is no
+/// tokenizer.
+model::LoadedModel open_model(const std::string& path, std::string_view place);
+
+/// The value of --level for Transformer's calls: 0 is the largest. Throws InputError if the model has fewer
+/// levels.
+int read_level(const Arguments& arguments, const model::ModelConfig& config, std::string_view place);
+
+}  // namespace qtf::cli
