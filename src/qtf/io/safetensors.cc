@@ -11,6 +11,7 @@
 #include "qtf/base/error.h"
 #include "qtf/io/float16.h"
 #include "qtf/io/safetensors_header.h"
+#include "qtf/io/tensor_type.h"
 
 namespace qtf::io {
 
@@ -261,6 +262,14 @@ void SafetensorsWriter::add(std::string tensor, std::vector<int64_t> dims, std::
 void SafetensorsWriter::add_owned(std::string tensor, std::vector<int64_t> dims, std::vector<float> data) {
   owned_.push_back(std::move(data));
   add(std::move(tensor), std::move(dims), std::span<const float>(owned_.back()));
+}
+
+void SafetensorsWriter::add_as(DType dtype, std::string tensor, std::vector<int64_t> dims,
+                               std::span<const float> data) {
+  if (dtype == DType::f32) return add(std::move(tensor), std::move(dims), data);
+  QTF_ASSERT(dtype == DType::f16 || dtype == DType::bf16);
+  rounded_.push_back(encode(dtype == DType::f16 ? TensorType::f16 : TensorType::bf16, data, tensor));
+  add_entry({std::move(tensor), dtype, std::move(dims), rounded_.back()});
 }
 
 void SafetensorsWriter::add_entry(Entry entry) {

@@ -175,6 +175,23 @@ TEST(SafetensorsWriter, ReadGivesBackWhatWasWritten) {
   EXPECT_EQ(file.tensors()[0].offset % 64, 0u);
 }
 
+TEST(SafetensorsWriter, RoundsToSixteenBits) {
+  const TemporaryFolder folder;
+  const Numbers<float> values = {1, -2.5f, 0.1f, 65504};
+  SafetensorsWriter writer;
+  writer.add_as(DType::f16, "f16", {2, 2}, values);
+  writer.add_as(DType::f32, "f32", {4}, values);
+  writer.add_as(DType::bf16, "bf16", {4}, values);
+  EXPECT_THROW(writer.add_as(DType::f16, "large", {1}, Numbers<float>{1e6f}), InputError);
+  writer.write(folder / "x.safetensors");
+  const SafetensorsFile file(folder / "x.safetensors");
+  EXPECT_EQ(file.tensors().front().name, "f32") << "wider types first";
+  EXPECT_EQ(file.at("f16").dtype, DType::f16);
+  EXPECT_EQ(file.read<float>(file.at("f32")), values);
+  EXPECT_EQ(file.read<float>(file.at("f16")), (Numbers<float>{1, -2.5f, 0x1.998p-4f, 65504}));
+  EXPECT_EQ(file.read<float>(file.at("bf16")), (Numbers<float>{1, -2.5f, 0x1.9ap-4f, 65536}));
+}
+
 TEST(SafetensorsWriter, WritesAFileWithoutTensors) {
   TemporaryFolder folder;
   SafetensorsWriter().write(folder / "file");
