@@ -249,8 +249,8 @@ double Transformer<T>::loss(const TokenBatch& batch, int level, T* token_nats, A
 
 template <class T>
 double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const StepOptions& options, int level,
-                                             ConstMatrix<T> teacher, Matrix<T> hidden, T* gradients,
-                                             Arena& arena) const {
+                                             const nn::HeadTeacher<T>& teacher, Matrix<T> hidden,
+                                             T* gradients, Arena& arena) const {
   const ArenaScope scope(arena);
   const int64_t rows = batch.rows(), width = config_.width;
   const auto segments = whole_sequences<T>(batch);
@@ -285,18 +285,26 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
 
 template <class T>
 double Transformer<T>::forward_backward(const TokenBatch& batch, const StepOptions& options, T* gradients,
-                                        Arena& arena) const {
+                                        Arena& arena, const Teacher<T>& teacher) const {
   check_tokens(batch.inputs);
   check_targets(batch.targets);
   const ArenaScope scope(arena);
-  const auto new_hidden = [&] {
-    return Matrix<T>(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
+  const auto new_hidden = [&](int64_t width) {
+    return Matrix<T>(arena.allocate<T>(batch.rows() * width), batch.rows(), width);
   };
-  const Matrix<T> largest = new_hidden();
-  const double nats = pass_forward_backward(batch, options, 0, {}, largest, gradients, arena);
+  nn::HeadTeacher<T> taught;
+  if (teacher.model) {
+    const Matrix<T> hidden = new_hidden(teacher.model->config().width);
+    teacher.model->hidden_states(batch, 0, hidden, arena);
+    taught = {&teacher.model->head(), hidden, 0, static_cast<T>(teacher.weight),
+              static_cast<T>(teacher.temperature)};
+  }
+  const Matrix<T> largest = new_hidden(config_.width);
+  const double nats = pass_forward_backward(batch, options, 0, taught, largest, gradients, arena);
   for (int level : options.distilled_levels) {
     const ArenaScope level_scope(arena);
-    pass_forward_backward(batch, options, level, largest, new_hidden(), gradients, arena);
+    pass_forward_backward(batch, options, level, {&head(), largest}, new_hidden(config_.width), gradients,
+                          arena);
   }
   return nats;
 }

@@ -34,6 +34,18 @@ struct StepOptions {
   std::vector<int> distilled_levels;
 };
 
+template <class T>
+class Transformer;
+
+/// A trained model that a step learns from, beside the text. It may have another architecture and width, but
+/// must have the vocabulary and at least the sequences' context, and be prepared.
+template <class T>
+struct Teacher {
+  const Transformer<T>* model = nullptr;  ///< null: none
+  double weight = 0.5;     ///< w of (1 − w)·cross-entropy + w·τ²·KL(teacher ‖ student)
+  double temperature = 1;  ///< τ
+};
+
 /// New tokens of one sequence for inference.
 template <class T>
 struct Chunk {
@@ -68,9 +80,10 @@ class Transformer {
   /// Takes the summed factor gradients of such maps to their cores, in place (split over the pool).
   void pull_back(T* gradients, ThreadPool& pool) const;
 
-  /// Adds the gradients of a batch to gradients[gradient_size()]; returns Σ nats of the largest level.
-  double forward_backward(const TokenBatch& batch, const StepOptions& options, T* gradients,
-                          Arena& arena) const;
+  /// Adds the gradients of a batch to gradients[gradient_size()]; returns Σ nats of the largest level with
+  /// the targets (with the teacher, where its weight is 1). The largest level learns from the teacher.
+  double forward_backward(const TokenBatch& batch, const StepOptions& options, T* gradients, Arena& arena,
+                          const Teacher<T>& teacher = {}) const;
 
   /// Losses in nats per token of whole sequences, no gradients. Returns their sum; token_nats[rows] may be
   /// null. skip: rows at the start of the batch that are not scored (and cost no logits).
@@ -108,7 +121,8 @@ class Transformer {
                       Arena& arena) const;
   void run_blocks(const nn::Pass<T>& pass, Matrix<T> x, Matrix<T> hidden, Forward* keep, Arena& arena) const;
   double pass_forward_backward(const TokenBatch& batch, const StepOptions& options, int level,
-                               ConstMatrix<T> teacher, Matrix<T> hidden, T* gradients, Arena& arena) const;
+                               const nn::HeadTeacher<T>& teacher, Matrix<T> hidden, T* gradients,
+                               Arena& arena) const;
   void check_tokens(std::span<const int32_t> tokens) const;
   void check_targets(std::span<const int32_t> tokens) const;
 

@@ -88,26 +88,21 @@ class EveryModel : public testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Table, EveryModel, testing::ValuesIn(cases()),
                          [](const auto& param_info) { return param_info.param.name; });
 
-TEST_P(EveryModel, GradientsEqualCentralDifferences) {
+/// Holds forward_backward's gradients of some of every tensor's numbers against central differences of what
+/// it returns.
+void expect_gradients(Transformer<double>& model, const TokenBatch& batch, const StepOptions& options,
+                      const Teacher<double>& teacher = {}) {
   ThreadPool pool(1);
-  Transformer<double> model(config_of(GetParam()));
-  randomise(model, pool);
-  const int64_t sequences = 2, length = 7;
-  auto inputs = random_tokens(14, 24, 1), targets = random_tokens(14, 24, 2);
-  targets[3] = -1;
-  const TokenBatch batch{inputs, targets, sequences, length};
-  StepOptions options;
-  options.gradient_scale = 0.1;
-  options.dropout = {GetParam().dropout, 77, 3};
   Arena arena;
+  model.prepare(tt::Use::training, pool);
   std::vector<double> gradients(static_cast<size_t>(model.gradient_size()));
-  model.forward_backward(batch, options, gradients.data(), arena);
+  model.forward_backward(batch, options, gradients.data(), arena, teacher);
   model.pull_back(gradients.data(), pool);
 
   const auto loss = [&] {
     model.prepare(tt::Use::training, pool);
     std::vector<double> unused(static_cast<size_t>(model.gradient_size()));
-    return options.gradient_scale * model.forward_backward(batch, options, unused.data(), arena);
+    return options.gradient_scale * model.forward_backward(batch, options, unused.data(), arena, teacher);
   };
   const auto values = model.parameters();
   double worst = 0;
@@ -127,6 +122,45 @@ TEST_P(EveryModel, GradientsEqualCentralDifferences) {
   }
   // Truncation ~ step² times the third derivative, which these large random weights make some hundreds.
   EXPECT_LT(worst, 1e-7) << worst_name;
+}
+
+TEST_P(EveryModel, GradientsEqualCentralDifferences) {
+  ThreadPool pool(1);
+  Transformer<double> model(config_of(GetParam()));
+  randomise(model, pool);
+  auto inputs = random_tokens(14, 24, 1), targets = random_tokens(14, 24, 2);
+  targets[3] = -1;
+  StepOptions options;
+  options.gradient_scale = 0.1;
+  options.dropout = {GetParam().dropout, 77, 3};
+  expect_gradients(model, {inputs, targets, 2, 7}, options);
+}
+
+TEST_P(EveryModel, LearnsFromAModelOfAnotherArchitecture) {
+  ThreadPool pool(1);
+  ModelConfig other = small_config(GetParam().family == Family::llama ? Family::gpt2 : Family::llama);
+  other.width = 24, other.layers = 1;
+  Transformer<double> model(config_of(GetParam())), expert(other);
+  randomise(model, pool), randomise(expert, pool);
+  auto inputs = random_tokens(14, 24, 1), targets = random_tokens(14, 24, 2);
+  targets[3] = -1;
+  const TokenBatch batch{inputs, targets, 2, 7};
+  StepOptions options;
+  options.gradient_scale = 0.1;
+  options.dropout = {GetParam().dropout, 77, 3};
+  expect_gradients(model, batch, options, {&expert, 1, 1.5});
+
+  // The mixture's gradient is the mixture of the gradients.
+  Arena arena;
+  const auto gradients = [&](double weight) {
+    std::vector<double> sum(static_cast<size_t>(model.gradient_size()));
+    model.prepare(tt::Use::training, pool);
+    const Teacher<double> teacher{weight > 0 ? &expert : nullptr, weight, 1.5};
+    model.forward_backward(batch, options, sum.data(), arena, teacher);
+    return sum;
+  };
+  const auto text = gradients(0), taught = gradients(1), both = gradients(0.3);
+  for (size_t i = 0; i < both.size(); ++i) ASSERT_NEAR(both[i], 0.7 * text[i] + 0.3 * taught[i], 1e-11);
 }
 
 /// Logits of a sequence run in pieces of the given sizes.

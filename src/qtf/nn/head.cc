@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "qtf/kernels/softmax.h"
+#include "qtf/kernels/vector.h"
 
 namespace qtf::nn {
 
@@ -29,22 +30,36 @@ void cross_entropy(std::span<const int32_t> targets, Matrix<T> logits, T scale, 
   }
 }
 
-/// The same for KL(teacher ‖ student).
+/// The same with a teacher, whose logits are overwritten.
 template <class T>
-void distillation(std::span<const int32_t> targets, ConstMatrix<T> teacher, Matrix<T> logits, T scale,
-                  bool gradient, T* nats) {
+void distillation(std::span<const int32_t> targets, const HeadTeacher<T>& teacher, Matrix<T> others,
+                  Matrix<T> logits, T scale, bool gradient, T* nats, Arena& scratch) {
+  const ArenaScope scope(scratch);
+  const int64_t n = logits.cols;
+  const bool mixed = teacher.weight < 1;
+  const T sharpness = 1 / teacher.temperature, factor = scale * teacher.weight * teacher.temperature;
+  T* copy = mixed ? scratch.allocate<T>(n) : nullptr;
   for (int64_t i = 0; i < logits.rows; ++i) {
     T* row = logits.row(i);
-    const T* other = teacher.data + i * teacher.row_stride;
+    T* other = others.row(i);
     if (targets[static_cast<size_t>(i)] < 0) {
       nats[i] = 0;
-      if (gradient) std::fill_n(row, logits.cols, T{0});
+      if (gradient) std::fill_n(row, n, T{0});
       continue;
     }
-    const T lse = kernels::log_sum_exp<T>(logits.cols, row),
-            other_lse = kernels::log_sum_exp<T>(logits.cols, other);
-    nats[i] = kernels::kl_divergence<T>(logits.cols, other, other_lse, row, lse);
-    if (gradient) kernels::exp_difference<T>(logits.cols, row, lse, other, other_lse, scale, row);
+    T* soft = mixed ? copy : row;
+    if (mixed) std::copy_n(row, n, soft);
+    if (sharpness != 1) kernels::scale<T>(n, sharpness, soft), kernels::scale<T>(n, sharpness, other);
+    const T lse = kernels::log_sum_exp<T>(n, soft), other_lse = kernels::log_sum_exp<T>(n, other);
+    if (!mixed) {
+      const T square = teacher.temperature * teacher.temperature;
+      nats[i] = square * kernels::kl_divergence<T>(n, other, other_lse, soft, lse);
+    }
+    if (gradient) kernels::exp_difference<T>(n, soft, lse, other, other_lse, factor, soft);
+    if (!mixed) continue;
+    cross_entropy<T>(targets.subspan(static_cast<size_t>(i), 1), logits.row_block(i, 1),
+                     scale * (1 - teacher.weight), gradient, nats + i);
+    if (gradient) kernels::add<T>(n, soft, row);
   }
 }
 
@@ -64,10 +79,11 @@ double head_loss(const Linear<T>& head, ConstMatrix<T> hidden, const HeadTask<T>
     T* saved = gradient ? scratch.allocate<T>(head.map->saved_size(rows)) : nullptr;
     T* nats = scratch.allocate<T>(rows);
     linear_forward<T>(head, chunk, logits, saved, level, scratch);
-    if (task.teacher.data) {
-      const Matrix<T> teacher(scratch.allocate<T>(rows * head.out()), rows, head.out());
-      linear_forward<T>(head, task.teacher.row_block(i, rows), teacher, nullptr, task.teacher_level, scratch);
-      distillation<T>(targets, teacher, logits, task.gradient_scale, gradient, nats);
+    if (task.teacher.head) {
+      const Matrix<T> others(scratch.allocate<T>(rows * head.out()), rows, head.out());
+      linear_forward<T>(*task.teacher.head, task.teacher.hidden.row_block(i, rows), others, nullptr,
+                        task.teacher.level, scratch);
+      distillation<T>(targets, task.teacher, others, logits, task.gradient_scale, gradient, nats, scratch);
     } else {
       cross_entropy<T>(targets, logits, task.gradient_scale, gradient, nats);
     }

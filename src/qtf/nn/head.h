@@ -8,21 +8,30 @@
 
 namespace qtf::nn {
 
-/// What a pass over the head is asked for.
+/// Another head's hidden states, whose next-token distribution this one learns beside the text, or instead.
+template <class T>
+struct HeadTeacher {
+  const Linear<T>* head = nullptr;  ///< null: no teacher
+  ConstMatrix<T> hidden;            ///< [M, the teacher's width]
+  int level = 0;
+  T weight = 1;       ///< w in (0, 1]
+  T temperature = 1;  ///< τ: both sides' logits are divided by it
+};
+
+/// What a pass over the head is asked for. A token's loss is its cross-entropy with the target or, with a
+/// teacher, (1 − w)·cross-entropy + w·τ²·KL(teacher ‖ this) (Hinton et al. 2015).
 template <class T>
 struct HeadTask {
   std::span<const int32_t> targets;  ///< [M]; a negative target is left out of the loss
-  /// Loss per token: cross-entropy with the targets or, where `teacher` is given, KL(teacher ‖ this), in
-  /// nats.
-  ConstMatrix<T> teacher;  ///< [M, D] hidden states whose logits at teacher_level are the teacher's
-  int teacher_level = 0;
-  T* token_nats = nullptr;  ///< [M], overwritten, or null
-  T gradient_scale = 0;     ///< the loss is Σ nats · gradient_scale
-  Matrix<T> dhidden;        ///< [M, D], overwritten; null: no gradients
-  T* gradients = nullptr;   ///< the head's are added here
+  HeadTeacher<T> teacher;
+  /// [M], overwritten, or null: the cross-entropies; where the teacher's weight is 1, τ²·KL.
+  T* token_nats = nullptr;
+  T gradient_scale = 0;    ///< gradients are of Σ loss · gradient_scale
+  Matrix<T> dhidden;       ///< [M, D], overwritten; null: no gradients
+  T* gradients = nullptr;  ///< the head's are added here
 };
 
-/// Logits = hidden[M, D]·Wᵀ and what `task` asks; returns Σ nats.
+/// Logits = hidden[M, D]·Wᵀ and what `task` asks; returns Σ token_nats.
 template <class T>
 double head_loss(const Linear<T>& head, ConstMatrix<T> hidden, const HeadTask<T>& task, int level,
                  Arena& scratch);

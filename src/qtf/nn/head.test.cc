@@ -2,12 +2,20 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "qtf/nn/nn_test.h"
 
 namespace qtf::nn {
 namespace {
 
 constexpr int64_t kWidth = 6, kVocabulary = 11;
+
+/// How much a teacher counts: not at all, alone, alone and softened, beside the text.
+struct Lesson {
+  double weight = 0, temperature = 1;
+};
+constexpr Lesson kLessons[] = {{0}, {1}, {1, 2.5}, {0.3}, {0.6, 1.7}};
 
 /// A head over `rows` random hidden states, some of whose targets are left out.
 struct Fixture {
@@ -24,36 +32,61 @@ struct Fixture {
     dhidden.assign(hidden.size(), 50);
   }
 
-  HeadTask<double> task(bool distil) const {
+  HeadTask<double> task(Lesson lesson) const {
     HeadTask<double> t;
     t.targets = targets;
-    if (distil) t.teacher = {teacher.data(), rows, kWidth};
+    if (lesson.weight > 0)
+      t.teacher = {&head, {teacher.data(), rows, kWidth}, 0, lesson.weight, lesson.temperature};
     return t;
   }
   double run(const HeadTask<double>& t) {
     head.map->prepare(cores.data(), tt::Use::training);
     return head_loss<double>(head, {hidden.data(), rows, kWidth}, t, 0, scratch);
   }
-  double run_backward(bool distil, double scale) {
-    HeadTask<double> t = task(distil);
+  double run_backward(Lesson lesson, double scale) {
+    HeadTask<double> t = task(lesson);
     t.gradient_scale = scale;
     t.dhidden = {dhidden.data(), rows, kWidth};
     t.gradients = gradients.data();
     return run(t);
   }
-  /// log softmax of one row of the logits, as defined.
-  std::vector<double> log_probabilities(const std::vector<double>& states, int64_t row) {
+  /// log softmax of one row of the logits over a temperature, as defined.
+  std::vector<double> log_probabilities(const std::vector<double>& states, int64_t row,
+                                        double temperature = 1) {
     std::vector<double> w(static_cast<size_t>(kVocabulary * kWidth)),
         result(static_cast<size_t>(kVocabulary));
     head.map->to_dense(cores.data(), w.data(), 0, scratch);
     double sum = 0;
     for (size_t v = 0; v < result.size(); ++v) {
       for (size_t d = 0; d < kWidth; ++d)
-        result[v] += w[v * kWidth + d] * states[static_cast<size_t>(row) * kWidth + d];
+        result[v] += w[v * kWidth + d] * states[static_cast<size_t>(row) * kWidth + d] / temperature;
       sum += std::exp(result[v]);
     }
     for (double& r : result) r -= std::log(sum);
     return result;
+  }
+  double cross_entropy(int64_t row) {
+    const int32_t target = targets[static_cast<size_t>(row)];
+    return target < 0 ? 0 : -log_probabilities(hidden, row)[static_cast<size_t>(target)];
+  }
+  /// τ²·KL(teacher ‖ student) of one row; the teacher's distribution stays what it was at the first call.
+  double divergence(int64_t row, double temperature) {
+    if (targets[static_cast<size_t>(row)] < 0) return 0;
+    auto& expert = held_[row];
+    if (expert.empty()) expert = log_probabilities(teacher, row, temperature);
+    const auto student = log_probabilities(hidden, row, temperature);
+    double sum = 0;
+    for (size_t v = 0; v < student.size(); ++v) sum += std::exp(expert[v]) * (expert[v] - student[v]);
+    return temperature * temperature * sum;
+  }
+  /// The sum that gradients are of.
+  double loss(Lesson lesson) {
+    double sum = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+      if (lesson.weight < 1) sum += (1 - lesson.weight) * cross_entropy(i);
+      if (lesson.weight > 0) sum += lesson.weight * divergence(i, lesson.temperature);
+    }
+    return sum;
   }
 
   int64_t rows;
@@ -62,83 +95,85 @@ struct Fixture {
   std::vector<int32_t> targets;
   Linear<double> head;
   Arena scratch;
+
+ private:
+  std::map<int64_t, std::vector<double>> held_;
 };
 
 TEST(Head, LossesEqualTheirDefinitions) {
   for (const char* text : {"dense", "chain:rank=3"}) {
-    Fixture f(9, text);
-    std::vector<double> nats(9, -1), divergence(9, -1);
-    HeadTask<double> plain = f.task(false), distil = f.task(true);
-    plain.token_nats = nats.data(), distil.token_nats = divergence.data();
-    const double sum = f.run(plain), divergence_sum = f.run(distil);
-    double expected_sum = 0, expected_divergence_sum = 0;
-    for (int64_t i = 0; i < 9; ++i) {
-      const int32_t target = f.targets[static_cast<size_t>(i)];
-      const auto student = f.log_probabilities(f.hidden, i), teacher = f.log_probabilities(f.teacher, i);
-      double expected = 0, expected_divergence = 0;
-      if (target >= 0) {
-        expected = -student[static_cast<size_t>(target)];
-        for (size_t v = 0; v < student.size(); ++v)
-          expected_divergence += std::exp(teacher[v]) * (teacher[v] - student[v]);
+    for (const Lesson& lesson : kLessons) {
+      Fixture f(9, text);
+      std::vector<double> nats(9, -1);
+      HeadTask<double> task = f.task(lesson);
+      task.token_nats = nats.data();
+      const double sum = f.run(task);
+      double expected_sum = 0;
+      for (int64_t i = 0; i < 9; ++i) {
+        const double expected = lesson.weight == 1 ? f.divergence(i, lesson.temperature) : f.cross_entropy(i);
+        EXPECT_NEAR(nats[static_cast<size_t>(i)], expected, 1e-13) << text << " weight " << lesson.weight;
+        expected_sum += expected;
       }
-      EXPECT_NEAR(nats[static_cast<size_t>(i)], expected, 1e-13) << text;
-      EXPECT_NEAR(divergence[static_cast<size_t>(i)], expected_divergence, 1e-13) << text;
-      expected_sum += expected, expected_divergence_sum += expected_divergence;
+      EXPECT_NEAR(sum, expected_sum, 1e-12);
     }
-    EXPECT_NEAR(sum, expected_sum, 1e-12);
-    EXPECT_NEAR(divergence_sum, expected_divergence_sum, 1e-12);
   }
 }
 
 TEST(Head, GradientsEqualCentralDifferences) {
   for (const char* text : {"dense", "chain:rank=3"}) {
-    for (bool distil : {false, true}) {
+    for (const Lesson& lesson : kLessons) {
       Fixture f(9, text);
       const double scale = 0.3;
       std::fill(f.gradients.begin(), f.gradients.end(), 2.0);
-      f.run_backward(distil, scale);
+      f.run_backward(lesson, scale);
       for (double& g : f.gradients) g -= 2;
-      EXPECT_LT(gradient_error(f.hidden, f.dhidden, [&] { return scale * f.run(f.task(distil)); }), 1e-8)
-          << text;
+      const auto loss = [&] { return scale * f.loss(lesson); };
+      EXPECT_LT(gradient_error(f.hidden, f.dhidden, loss), 1e-8) << text << " weight " << lesson.weight;
+      EXPECT_LT(gradient_error(f.cores, f.gradients, loss), 1e-8) << text << " weight " << lesson.weight;
       for (size_t d = 0; d < kWidth; ++d) EXPECT_EQ(f.dhidden[2 * kWidth + d], 0) << "a target left out";
-      if (distil) continue;  // the teacher's logits come from the same weights, held fixed
-      EXPECT_LT(gradient_error(f.cores, f.gradients, [&] { return scale * f.run(f.task(false)); }), 1e-8)
-          << text;
     }
   }
 }
 
-TEST(Head, DistillationsWeightGradientHoldsTheTeacherFixed) {
+TEST(Head, ATeacherMayHaveAnotherWidth) {
   Fixture f(9);
-  f.run_backward(true, 1);
-  std::vector<std::vector<double>> teachers;
-  for (int64_t i = 0; i < 9; ++i) teachers.push_back(f.log_probabilities(f.teacher, i));
-  const auto loss = [&] {
-    double sum = 0;
-    for (int64_t i = 0; i < 9; ++i) {
-      if (f.targets[static_cast<size_t>(i)] < 0) continue;
-      const auto student = f.log_probabilities(f.hidden, i);
-      const auto& teacher = teachers[static_cast<size_t>(i)];
-      for (size_t v = 0; v < student.size(); ++v) sum += std::exp(teacher[v]) * (teacher[v] - student[v]);
+  const Lesson lesson{0.5, 2};
+  f.run_backward(lesson, 1);
+  // The same teacher, its states padded with numbers that weights of zero take away.
+  constexpr int64_t kWider = kWidth + 3;
+  std::vector<double> cores, states;
+  const auto pad = [&](const std::vector<double>& from, int64_t n, double padding, std::vector<double>& to) {
+    for (int64_t i = 0; i < n; ++i) {
+      to.insert(to.end(), from.begin() + i * kWidth, from.begin() + (i + 1) * kWidth);
+      to.insert(to.end(), kWider - kWidth, padding);
     }
-    return sum;
   };
-  EXPECT_LT(gradient_error(f.cores, f.gradients, loss), 1e-8);
+  pad(f.cores, kVocabulary, 0, cores), pad(f.teacher, 9, 5, states);
+  Linear<double> wider;
+  wider.map = tt::make_linear_map<double>(tt::parse_shape("dense", kVocabulary, kWider));
+  wider.map->prepare(cores.data(), tt::Use::inference);
+  std::vector<double> dhidden(f.dhidden.size()), gradients(f.gradients.size());
+  HeadTask<double> task = f.task(lesson);
+  task.teacher.head = &wider, task.teacher.hidden = {states.data(), 9, kWider};
+  task.gradient_scale = 1;
+  task.dhidden = {dhidden.data(), 9, kWidth}, task.gradients = gradients.data();
+  f.run(task);
+  for (size_t i = 0; i < dhidden.size(); ++i) EXPECT_NEAR(dhidden[i], f.dhidden[i], 1e-14);
 }
 
 TEST(Head, ATeacherHasNothingToTeachItself) {
   Fixture f(5);
   f.teacher = f.hidden;
-  EXPECT_NEAR(f.run_backward(true, 1), 0, 1e-13);
+  EXPECT_NEAR(f.run_backward({1}, 1), 0, 1e-13);
   for (double g : f.dhidden) EXPECT_NEAR(g, 0, 1e-13);
 }
 
 TEST(Head, ChunksOf256RowsGiveTheSameSums) {
   Fixture whole(600);
   std::vector<double> nats(600);
-  for (bool distil : {false, true}) {
-    const double sum = whole.run_backward(distil, 1);
-    HeadTask<double> scoring = whole.task(distil);
+  for (const Lesson& lesson : kLessons) {
+    const double sum = whole.run_backward(lesson, 1);
+    HeadTask<double> scoring = whole.task(lesson);
     scoring.token_nats = nats.data();
     EXPECT_EQ(whole.run(scoring), sum) << "with and without gradients";
     double sum_alone = 0;
@@ -148,7 +183,8 @@ TEST(Head, ChunksOf256RowsGiveTheSameSums) {
       std::vector<double> dhidden(kWidth);
       HeadTask<double> t;
       t.targets = std::span(whole.targets).subspan(static_cast<size_t>(i), 1);
-      if (distil) t.teacher = {whole.teacher.data() + i * kWidth, 1, kWidth};
+      t.teacher = whole.task(lesson).teacher;
+      t.teacher.hidden = {whole.teacher.data() + i * kWidth, 1, kWidth};
       t.gradient_scale = 1;
       t.dhidden = {dhidden.data(), 1, kWidth};
       t.gradients = gradients_alone.data();
