@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "qtf/base/error.h"
+#include "qtf/text/pieces.h"
 #include "qtf/text/utf8.h"
 #include "qtf/text/word_cache.h"
 #include "qtf/text/word_pattern.h"
@@ -82,61 +83,41 @@ std::vector<std::string> parse_vocabulary(std::string_view json, std::string_vie
   return tokens;
 }
 
-/// One line of the merges file, "left right".
-class MergeLines {
- public:
-  MergeLines(std::string_view text, std::string_view name) : rest_(text), name_(name) {}
-
-  /// Reads the next merge; false at the end.
-  bool next(std::string& left, std::string& right) {
-    while (!rest_.empty()) {
-      std::string_view line = rest_.substr(0, rest_.find('\n'));
-      rest_.remove_prefix(std::min(line.size() + 1, rest_.size()));
-      if (line.ends_with('\r')) line.remove_suffix(1);
-      // The first line may name the version; "# x" further down is a merge.
-      if (++number_ == 1 && line.starts_with("#version")) continue;
-      if (line.empty()) continue;
-      split(line, left, right);
-      return true;
-    }
-    return false;
-  }
-
-  int64_t number() const { return number_; }
-
- private:
-  void split(std::string_view line, std::string& left, std::string& right) const {
+/// Reads the merges file, one "left right" a line.
+std::vector<ByteLevelParts::Merge> parse_merge_lines(std::string_view text, std::string_view name) {
+  std::vector<ByteLevelParts::Merge> merges;
+  for (int64_t number = 1; !text.empty(); ++number) {
+    std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    // The first line may name the version; "# x" further down is a merge.
+    if (number == 1 && line.starts_with("#version")) continue;
+    if (line.empty()) continue;
     const size_t blank = line.find(' ');
     const bool two =
         blank != line.npos && blank > 0 && blank + 1 < line.size() && line.find(' ', blank + 1) == line.npos;
-    if (!two) throw_input_error("tokenizer", "{}, line {}: expected two tokens", name_, number_);
-    left = line.substr(0, blank);
-    right = line.substr(blank + 1);
+    if (!two) throw_input_error("tokenizer", "{}, line {}: expected two tokens", name, number);
+    merges.push_back({std::string(line.substr(0, blank)), std::string(line.substr(blank + 1)), number});
   }
-
-  std::string_view rest_;
-  std::string_view name_;
-  int64_t number_ = 0;
-};
-
-int32_t find_token(const Ids& ids, const std::string& token, std::string_view name, int64_t line) {
-  const auto found = ids.find(token);
-  if (found != ids.end()) return found->second;
-  throw_input_error("tokenizer",
-                    "{}, line {}: a token that the vocabulary lacks; the files don't belong together", name,
-                    line);
+  return merges;
 }
 
-Merges parse_merges(std::string_view text, const Ids& ids, std::string_view name) {
+Merges rank_merges(const ByteLevelParts& parts, const Ids& ids) {
+  const auto find = [&](const std::string& token, const ByteLevelParts::Merge& merge) {
+    const auto found = ids.find(token);
+    if (found != ids.end()) return found->second;
+    throw_input_error("tokenizer",
+                      "{} {}: a token that the vocabulary lacks; the files don't belong together",
+                      parts.merges_name, merge.line);
+  };
   Merges merges;
-  MergeLines lines(text, name);
-  std::string left, right;
-  for (int32_t rank = 0; lines.next(left, right); ++rank) {
-    const int32_t left_id = find_token(ids, left, name, lines.number());
-    const int32_t right_id = find_token(ids, right, name, lines.number());
-    const int32_t joined = find_token(ids, left + right, name, lines.number());
-    if (!merges.emplace(pair_key(left_id, right_id), Merge{rank, joined}).second) {
-      throw_input_error("tokenizer", "{}, line {}: the same merge for the second time", name, lines.number());
+  int32_t rank = 0;
+  for (const ByteLevelParts::Merge& merge : parts.merges) {
+    const int32_t left = find(merge.left, merge), right = find(merge.right, merge);
+    const int32_t joined = find(merge.left + merge.right, merge);
+    if (!merges.emplace(pair_key(left, right), Merge{rank++, joined}).second) {
+      throw_input_error("tokenizer", "{} {}: the same merge for the second time", parts.merges_name,
+                        merge.line);
     }
   }
   return merges;
@@ -219,18 +200,16 @@ class ByteLevelBpe final : public Tokenizer {
  public:
   using Tokenizer::encode;
 
-  ByteLevelBpe(std::string_view vocabulary, std::string_view merges, std::string_view vocabulary_name,
-               std::string_view merges_name)
-      : vocabulary_file_(vocabulary), merges_file_(merges) {
-    const auto entries = parse_vocabulary(vocabulary, vocabulary_name);
-    Ids ids;
-    for (size_t i = 0; i < entries.size(); ++i) {
-      ids.emplace(entries[i], static_cast<int32_t>(i));
-      bytes_.push_back(entry_bytes(entries[i]));
+  explicit ByteLevelBpe(ByteLevelParts parts)
+      : parts_(std::move(parts)),
+        rule_(find_word_rule(parts_.rule, parts_.vocabulary_name)),
+        pattern_(rule_) {
+    for (size_t i = 0; i < parts_.entries.size(); ++i) {
+      ids_.emplace(parts_.entries[i], static_cast<int32_t>(i));
+      bytes_.push_back(parts_.special[i] ? std::string() : entry_bytes(parts_.entries[i]));
     }
-    find_byte_tokens(ids, vocabulary_name);
-    merges_ = parse_merges(merges, ids, merges_name);
-    find_end_of_text(ids);
+    find_byte_tokens();
+    merges_ = rank_merges(parts_, ids_);
   }
 
   int32_t vocabulary_size() const override { return static_cast<int32_t>(bytes_.size()); }
@@ -247,63 +226,99 @@ class ByteLevelBpe final : public Tokenizer {
     }
   }
 
-  // The pattern never joins a blank to what is before it.
-  size_t split_point(std::string_view text) const override { return last_word_end(text); }
+  // No rule joins a blank to what is before it.
+  size_t split_point(std::string_view text) const override {
+    size_t end = last_word_end(text);
+    while (rule_.joins_line_ends && end > 0 && text[end] != ' ') end = last_word_end(text.substr(0, end));
+    return end;
+  }
 
   std::string token_bytes(int32_t id) const override {
     require_id(id);
     return bytes_[static_cast<size_t>(id)];
   }
 
-  std::optional<int32_t> eos() const override { return eos_; }
+  std::optional<int32_t> bos() const override { return parts_.bos; }
+  std::optional<int32_t> eos() const override { return parts_.eos; }
 
-  std::vector<std::pair<std::string, std::string>> files() const override {
-    return {{"vocab.json", vocabulary_file_}, {"merges.txt", merges_file_}};
+  Pieces pieces() const override {
+    Pieces pieces;
+    pieces.kind = Pieces::Kind::byte_level;
+    for (size_t i = 0; i < parts_.entries.size(); ++i) {
+      pieces.pieces.push_back(
+          {parts_.entries[i], 0, parts_.special[i] ? PieceType::control : PieceType::normal});
+    }
+    for (const auto& merge : parts_.merges) pieces.merges.push_back(merge.left + " " + merge.right);
+    pieces.bos = parts_.bos.value_or(-1), pieces.eos = parts_.eos.value_or(-1);
+    pieces.rule = rule_.name;
+    pieces.ignore_merges = parts_.ignore_merges;
+    return pieces;
   }
 
+  std::vector<std::pair<std::string, std::string>> files() const override { return parts_.files; }
+
  private:
-  void find_byte_tokens(const Ids& ids, std::string_view name) {
-    const auto characters = byte_characters();
+  void find_byte_tokens() {
     for (size_t b = 0; b < 256; ++b) {
-      std::string entry;
-      append_code_point(characters[b], entry);
-      const auto found = ids.find(entry);
-      if (found == ids.end()) {
-        throw_input_error("tokenizer", "{} has no token for byte {}; it is not a byte-level vocabulary", name,
-                          b);
+      const auto found = ids_.find(byte_level_entry(std::string(1, static_cast<char>(b))));
+      if (found == ids_.end()) {
+        throw_input_error("tokenizer", "{} has no token for byte {}; it is not a byte-level vocabulary",
+                          parts_.vocabulary_name, b);
       }
       byte_ids_[b] = found->second;
     }
   }
 
-  void find_end_of_text(const Ids& ids) {
-    const auto found = ids.find(std::string(kEndOfText));
-    if (found == ids.end()) return;
-    eos_ = found->second;
-    bytes_[static_cast<size_t>(found->second)].clear();
-  }
-
   void encode_word(std::string_view word, std::vector<int32_t>& ids) const {
+    if (parts_.ignore_merges) {
+      const auto whole = ids_.find(byte_level_entry(word));
+      if (whole != ids_.end() && !parts_.special[static_cast<size_t>(whole->second)])
+        return ids.push_back(whole->second);
+    }
     std::vector<int32_t> tokens;
     for (const char c : word) tokens.push_back(byte_ids_[static_cast<unsigned char>(c)]);
     WordMerger(merges_, std::move(tokens)).run(ids);
   }
 
-  std::string vocabulary_file_;
-  std::string merges_file_;
+  ByteLevelParts parts_;
+  const WordRule& rule_;
+  WordPattern pattern_;
+  Ids ids_;
   std::vector<std::string> bytes_;
   std::array<int32_t, 256> byte_ids_{};
   Merges merges_;
-  std::optional<int32_t> eos_;
-  WordPattern pattern_;
 };
 
 }  // namespace
 
+std::string byte_level_entry(std::string_view bytes) {
+  static const auto kCharacters = byte_characters();
+  std::string entry;
+  for (const char c : bytes) append_code_point(kCharacters[static_cast<unsigned char>(c)], entry);
+  return entry;
+}
+
+std::shared_ptr<const Tokenizer> make_byte_level_bpe(ByteLevelParts parts) {
+  QTF_ASSERT(parts.special.size() == parts.entries.size());
+  return std::make_shared<ByteLevelBpe>(std::move(parts));
+}
+
 std::shared_ptr<const Tokenizer> open_byte_level_bpe(std::string_view vocabulary, std::string_view merges,
                                                      std::string_view vocabulary_name,
                                                      std::string_view merges_name) {
-  return std::make_shared<ByteLevelBpe>(vocabulary, merges, vocabulary_name, merges_name);
+  ByteLevelParts parts;
+  parts.entries = parse_vocabulary(vocabulary, vocabulary_name);
+  parts.merges = parse_merge_lines(merges, merges_name);
+  parts.special.resize(parts.entries.size());
+  const auto end = std::find(parts.entries.begin(), parts.entries.end(), kEndOfText);
+  if (end != parts.entries.end()) {
+    parts.eos = static_cast<int32_t>(end - parts.entries.begin());
+    parts.special[static_cast<size_t>(*parts.eos)] = true;
+  }
+  parts.files = {{"vocab.json", std::string(vocabulary)}, {"merges.txt", std::string(merges)}};
+  parts.vocabulary_name = vocabulary_name;
+  parts.merges_name = fmt::format("{}, line", merges_name);
+  return make_byte_level_bpe(std::move(parts));
 }
 
 }  // namespace qtf::text

@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
+#include "qtf/text/byte_level_bpe.h"
+#include "qtf/text/pieces.h"
 #include "qtf/text/utf8.h"
 
 namespace qtf::text {
@@ -31,6 +33,16 @@ class ByteTokenizer final : public Tokenizer {
   std::optional<int32_t> eos() const override { return kEndOfText; }
 
   size_t split_point(std::string_view text) const override { return complete_utf8_prefix(text); }
+
+  Pieces pieces() const override {
+    Pieces pieces;
+    pieces.kind = Pieces::Kind::byte_level;
+    for (int b = 0; b < 256; ++b)
+      pieces.pieces.push_back({byte_level_entry(std::string(1, static_cast<char>(b)))});
+    pieces.pieces.push_back({"<|endoftext|>", 0, PieceType::control});
+    pieces.eos = kEndOfText;
+    return pieces;
+  }
 
   std::vector<std::pair<std::string, std::string>> files() const override {
     return {{"tokenizer_config.json", "{\"tokenizer_class\": \"bytes\"}\n"}};

@@ -8,6 +8,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/text/model_proto.h"
+#include "qtf/text/pieces.h"
 #include "qtf/text/utf8.h"
 #include "qtf/text/word_cache.h"
 
@@ -62,7 +63,7 @@ class SentencePieceTokenizer final : public Tokenizer {
       throw_input_error("tokenizer", "{} is not a SentencePiece model, or is damaged: {}", name,
                         status.message());
     }
-    read_pieces();
+    learn_pieces();
   }
 
   int32_t vocabulary_size() const override { return static_cast<int32_t>(bytes_.size()); }
@@ -102,6 +103,23 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::optional<int32_t> bos() const override { return control(processor_.bos_id()); }
   std::optional<int32_t> eos() const override { return control(processor_.eos_id()); }
 
+  Pieces pieces() const override {
+    if (flags_.model_type != 1 && flags_.model_type != 2) {
+      throw_input_error("tokenizer", "a SentencePiece model of words or characters has no other form");
+    }
+    if (!flags_.escape_whitespaces || flags_.treat_whitespace_as_suffix) {
+      throw_input_error("tokenizer", "a SentencePiece model with blanks of its own kind has no other form");
+    }
+    Pieces pieces;
+    pieces.kind = flags_.model_type == 1 ? Pieces::Kind::unigram : Pieces::Kind::bpe;
+    pieces.pieces = text::read_pieces(model_, "tokenizer.model");
+    pieces.bos = processor_.bos_id(), pieces.eos = processor_.eos_id(), pieces.unknown = processor_.unk_id();
+    pieces.add_dummy_prefix = flags_.add_dummy_prefix;
+    pieces.remove_extra_whitespaces = flags_.remove_extra_whitespaces;
+    pieces.character_map = flags_.character_map;
+    return pieces;
+  }
+
   std::vector<std::pair<std::string, std::string>> files() const override {
     return {{"tokenizer.model", model_}};
   }
@@ -111,7 +129,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   bool has_blank_rules() const { return flags_.add_dummy_prefix || flags_.remove_extra_whitespaces; }
 
-  void read_pieces() {
+  void learn_pieces() {
     byte_ids_.fill(-1);
     const int count = processor_.GetPieceSize();
     for (int id = 0; id < count; ++id) {

@@ -7,7 +7,9 @@
 #include "qtf/base/sha256.h"
 #include "qtf/text/byte_level_bpe.h"
 #include "qtf/text/byte_tokenizer.h"
+#include "qtf/text/llama2c_tokenizer.h"
 #include "qtf/text/sentencepiece.h"
+#include "qtf/text/tokenizer_json.h"
 
 namespace qtf::text {
 
@@ -28,6 +30,14 @@ Opened open_sentencepiece_file(std::span<const fs::path> files) {
 
 Opened open_bpe_files(std::span<const fs::path> files) {
   return open_byte_level_bpe(read_file(files[0]), read_file(files[1]), files[0].string(), files[1].string());
+}
+
+Opened open_tokenizer_json_file(std::span<const fs::path> files) {
+  return open_tokenizer_json(read_file(files[0]), files[0].string());
+}
+
+Opened open_llama2c_file(std::span<const fs::path> files) {
+  return open_llama2c_tokenizer(read_file(files[0]), files[0].string());
 }
 
 /// "tokenizer.model | vocab.json + merges.txt | …"
@@ -77,7 +87,9 @@ Opened open_file(const fs::path& path) {
     }
   }
   if (path.extension() == ".model") return open_sentencepiece(read_file(path), path.string());
-  throw_input_error("tokenizer", "{} is no tokenizer file; expected *.model, one of {}, or the word bytes",
+  if (path.extension() == ".bin") return open_llama2c_tokenizer(read_file(path), path.string());
+  throw_input_error("tokenizer",
+                    "{} is no tokenizer file; expected *.model, *.bin, one of {}, or the word bytes",
                     path.string(), wanted_files());
 }
 
@@ -89,10 +101,18 @@ std::span<const TokenizerKind> tokenizer_kinds() {
        .summary = "SentencePiece, unigram or BPE, trained from the corpus or imported",
        .file_sets = {{"tokenizer.model"}},
        .open = open_sentencepiece_file},
+      {.name = "tokenizer.json",
+       .summary = "Hugging Face's BPE, byte-level or rewritten from SentencePiece, imported",
+       .file_sets = {{"tokenizer.json"}},
+       .open = open_tokenizer_json_file},
       {.name = "byte-level-bpe",
        .summary = "GPT-2's byte-level BPE, imported from its two files",
        .file_sets = {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}},
        .open = open_bpe_files},
+      {.name = "llama2c",
+       .summary = "llama2.c's form of a SentencePiece BPE model, imported",
+       .file_sets = {{"tokenizer.bin"}},
+       .open = open_llama2c_file},
       {.name = "bytes",
        .summary = "one id a byte, and one that ends a text; nothing to train",
        .file_sets = {{"tokenizer_config.json"}},

@@ -1,5 +1,5 @@
-// Text to token ids and back. One interface, three kinds (a table in tokenizer.cc): SentencePiece, bytes,
-// byte-level BPE. Training, evaluation, generation and `qtf tokenize` use it.
+// Text to token ids and back. One interface, a few kinds (a table in tokenizer.cc): SentencePiece, byte-level
+// BPE, bytes, and the files in which they come. Training, evaluation, generation and `qtf tokenize` use it.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,8 @@
 #include <vector>
 
 namespace qtf::text {
+
+struct Pieces;
 
 /// Encodes UTF-8 text as token ids and decodes them. Immutable; safe to use from many threads.
 class Tokenizer {
@@ -44,6 +46,9 @@ class Tokenizer {
   virtual std::optional<int32_t> bos() const { return std::nullopt; }
   virtual std::optional<int32_t> eos() const { return std::nullopt; }
 
+  /// What it consists of. Throws InputError if that cannot be told apart from its files.
+  virtual Pieces pieces() const = 0;
+
   /// Its files as (name in a model folder, contents), for example {"tokenizer.model", …}.
   virtual std::vector<std::pair<std::string, std::string>> files() const = 0;
 
@@ -74,8 +79,9 @@ struct TokenizerKind {
 /// Every kind, in the order in which a folder is searched for them. To add one, add a row in tokenizer.cc.
 std::span<const TokenizerKind> tokenizer_kinds();
 
-/// Opens a tokenizer from a model folder (tokenizer.model | vocab.json + merges.txt | encoder.json +
-/// vocab.bpe | tokenizer_config.json saying "bytes"), from one of these files, or from the word "bytes".
+/// Opens a tokenizer from a model folder (tokenizer.model | tokenizer.json | vocab.json + merges.txt |
+/// encoder.json + vocab.bpe | tokenizer.bin | tokenizer_config.json saying "bytes"), from one of these files,
+/// or from the word "bytes".
 /// Throws InputError saying what was looked for.
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::filesystem::path& path);
 

@@ -9,6 +9,7 @@
 #include "qtf/base/temporary_folder.h"
 #include "qtf/text/byte_level_bpe.h"
 #include "qtf/text/byte_tokenizer.h"
+#include "qtf/text/pieces.h"
 #include "qtf/text/random_text.h"
 #include "qtf/text/sentencepiece.h"
 #include "qtf/text/small_bpe.h"
@@ -21,10 +22,13 @@ std::shared_ptr<const Tokenizer> example_of(std::string_view kind) {
   if (kind == "bytes") return make_byte_tokenizer();
   if (kind == "byte-level-bpe")
     return open_byte_level_bpe(small_vocabulary({"ab", "<|endoftext|>"}), "a b\n");
+  if (kind == "tokenizer.json") return make_tokenizer(example_of("byte-level-bpe")->pieces(), "example");
   std::string text;
   for (int i = 0; i < 200; ++i) text += fmt::format("number {} and its square {}\n", i, i * i);
   const std::string_view views[] = {text};
-  return open_sentencepiece(train_sentencepiece(views, {.vocabulary_size = 300}), "example");
+  // llama2.c's files become SentencePiece BPE models.
+  const auto model = kind == "llama2c" ? SentencePieceModel::kBpe : SentencePieceModel::kUnigram;
+  return open_sentencepiece(train_sentencepiece(views, {.vocabulary_size = 300, .model = model}), "example");
 }
 
 void save(const Tokenizer& tokenizer, const std::filesystem::path& folder) {
@@ -85,7 +89,7 @@ TEST(Tokenizers, SaysWhatItLookedFor) {
   write_file_atomically(folder / "notes.txt", "hello");
   const std::pair<const char*, const char*> kCases[] = {
       {"missing", "does not exist"},
-      {"empty", "tokenizer.model | vocab.json + merges.txt"},
+      {"empty", "tokenizer.model | tokenizer.json | vocab.json + merges.txt"},
       {"half", "needs merges.txt"},
       {"other", "looked for"},
       {"other/tokenizer_config.json", "no tokenizer file"},

@@ -11,12 +11,34 @@ namespace qtf::text {
 
 namespace {
 
-// The pattern of GPT-2's encoder.py. Its \s is Unicode's White_Space, spelt out here because PCRE2's own also
-// takes U+180E.
+// Python's and Rust's \s is Unicode's White_Space, spelt out here because PCRE2's own also takes U+180E.
 #define QTF_SPACE \
   R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})"
-constexpr char kPattern[] = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^)" QTF_SPACE
-                            R"(\p{L}\p{N}]+|[)" QTF_SPACE R"(]+(?![^)" QTF_SPACE R"(])|[)" QTF_SPACE R"(]+)";
+
+constexpr WordRule kRules[] = {
+    {.name = "gpt-2",
+     .summary = "GPT-2's encoder.py",
+     .pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^)" QTF_SPACE R"(\p{L}\p{N}]+|[)" QTF_SPACE
+                R"(]+(?![^)" QTF_SPACE R"(])|[)" QTF_SPACE R"(]+)",
+     .pre_tokenizer = R"({"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true})",
+     .joins_line_ends = false},
+    // Digits stand alone: white space before one is a word of its own, whole.
+    {.name = "smollm",
+     .summary = "SmolLM's: GPT-2's with single digits",
+     .pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^)" QTF_SPACE R"(\p{L}\p{N}]+|[)" QTF_SPACE
+                R"(]+(?![^)" QTF_SPACE R"(\p{N}])|[)" QTF_SPACE R"(]+)",
+     .pre_tokenizer =
+         R"({"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}]})",
+     .joins_line_ends = false},
+    {.name = "llama-bpe",
+     .summary = "Llama 3's",
+     .pattern = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^)" QTF_SPACE
+                R"(\p{L}\p{N}]+[\r\n]*|[)" QTF_SPACE R"(]*[\r\n]+|[)" QTF_SPACE R"(]+(?![^)" QTF_SPACE
+                R"(])|[)" QTF_SPACE R"(]+)",
+     .pre_tokenizer =
+         R"({"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},"behavior":"Isolated","invert":false},{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false}]})",
+     .joins_line_ends = true},
+};
 #undef QTF_SPACE
 
 std::string pcre2_message(int error) {
@@ -26,6 +48,19 @@ std::string pcre2_message(int error) {
 }
 
 }  // namespace
+
+std::span<const WordRule> word_rules() {
+  return kRules;
+}
+
+const WordRule& find_word_rule(std::string_view name, std::string_view place) {
+  std::string known;
+  for (const WordRule& rule : kRules) {
+    if (rule.name == name) return rule;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", rule.name);
+  }
+  throw_input_error("tokenizer", "{}: the word rule \"{}\" is not supported; {} are", place, name, known);
+}
 
 struct WordPattern::Code {
   pcre2_code* code = nullptr;
@@ -37,10 +72,10 @@ struct WordPattern::Words::State {
   ~State() { pcre2_match_data_free(match); }
 };
 
-WordPattern::WordPattern() : code_(std::make_unique<Code>()) {
+WordPattern::WordPattern(const WordRule& rule) : code_(std::make_unique<Code>()) {
   int error = 0;
   PCRE2_SIZE offset = 0;
-  code_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(kPattern), PCRE2_ZERO_TERMINATED,
+  code_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(rule.pattern.data()), rule.pattern.size(),
                               PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
   if (!code_->code) throw_io_error("tokenizer", "PCRE2 refuses the word pattern: {}", pcre2_message(error));
   // Where there is no JIT, matching is interpreted, to the same result.

@@ -1,15 +1,31 @@
-// GPT-2's rule for splitting text into words before byte pairs are merged, through PCRE2.
+// The rules by which text is split into words before byte pairs are merged, through PCRE2.
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string_view>
 
 namespace qtf::text {
 
+/// One rule. Its name is GGUF's ("tokenizer.ggml.pre").
+struct WordRule {
+  std::string_view name;
+  std::string_view summary;
+  std::string_view pattern;        ///< matches cover any text
+  std::string_view pre_tokenizer;  ///< how tokenizer.json says it, in JSON
+  bool joins_line_ends;            ///< a line end may belong to the word before it
+};
+
+/// Every rule. To add one, add a row in word_pattern.cc.
+std::span<const WordRule> word_rules();
+
+/// Throws InputError naming the rules that exist; `place` names who asks.
+const WordRule& find_word_rule(std::string_view name, std::string_view place);
+
 /// The compiled pattern. Immutable; safe to use from many threads.
 class WordPattern {
  public:
-  WordPattern();
+  explicit WordPattern(const WordRule& rule = word_rules()[0]);
   ~WordPattern();
   WordPattern(const WordPattern&) = delete;
   WordPattern& operator=(const WordPattern&) = delete;
