@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "qtf/base/error.h"
+#include "qtf/base/spin_wait.h"
 
 namespace qtf {
 
@@ -19,21 +20,6 @@ int cores_available() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
   return static_cast<int>(std::thread::hardware_concurrency());
-}
-
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
-template <class V>
-void wait_while_equal(std::atomic<V>& value, V old, int spins) {
-  for (int i = 0; i < spins; ++i) {
-    if (value.load(std::memory_order_acquire) != old) return;
-    relax();
-  }
-  value.wait(old, std::memory_order_acquire);
 }
 
 }  // namespace

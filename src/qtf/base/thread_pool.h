@@ -35,6 +35,9 @@ class ThreadPool {
 
   int size() const { return static_cast<int>(threads_.size()) + 1; }
 
+  /// How often who waits for a worker polls before it sleeps: 0 where threads outnumber cores.
+  int spins() const { return spins_; }
+
   /// Calls job(worker) for worker = 0 … size()-1, and waits for all.
   void run(const std::function<void(int worker)>& job);
 
@@ -50,12 +53,13 @@ class ThreadPool {
   void work(int worker);
   void call(int worker);
 
-  int spins_ = 0;  // polls before a wait sleeps
+  int spins_ = 0;
   const std::function<void(int)>* job_ = nullptr;
   std::vector<std::exception_ptr> errors_;
-  std::atomic<uint64_t> generation_{0};
-  std::atomic<int> pending_{0};
-  std::atomic<bool> stop_{false};
+  // Each on a cache line of its own: workers poll one while others change the other.
+  alignas(64) std::atomic<uint64_t> generation_{0};
+  alignas(64) std::atomic<int> pending_{0};
+  alignas(64) std::atomic<bool> stop_{false};
   std::vector<std::jthread> threads_;
 };
 
