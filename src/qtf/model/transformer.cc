@@ -92,6 +92,8 @@ void Transformer<T>::build() {
     for (int i = 0; i < (llama ? 2 : 1); ++i) block.up.push_back(make_linear(map++));
     block.down = make_linear(map++);
   }
+  for (const MapParameters& parameters : layout_.maps)
+    if (parameters.spec.layer == 0) block_macs_ += tt::macs(parameters.shape);
   final_norm_ = make_norm(llama ? "model.norm" : "transformer.ln_f");
   if (!config_.tied) head_ = make_linear(map++);
 
@@ -310,26 +312,30 @@ double Transformer<T>::forward_backward(const TokenBatch& batch, const StepOptio
 }
 
 template <class T>
-void Transformer<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden,
-                             Arena& arena) const {
-  const ArenaScope scope(arena);
-  std::vector<nn::Segment<T>> segments;
-  std::vector<int32_t> tokens;
+NewTokens<T> Transformer<T>::new_tokens(std::span<const Chunk<T>> chunks) const {
+  NewTokens<T> result;
   for (const Chunk<T>& chunk : chunks) {
     const auto rows = static_cast<int64_t>(chunk.tokens.size()), position = chunk.cache->length();
     if (position + rows > std::min(config_.context, chunk.cache->capacity())) {
       throw_input_error("model", "{} tokens do not fit: the context is {} and the cache holds {} of {}", rows,
                         config_.context, position, chunk.cache->capacity());
     }
-    segments.push_back({static_cast<int64_t>(tokens.size()), rows, position, chunk.cache});
-    tokens.insert(tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
+    result.segments.push_back({result.rows(), rows, position, chunk.cache});
+    result.tokens.insert(result.tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
   }
-  check_tokens(tokens);
-  const auto rows = static_cast<int64_t>(tokens.size());
-  const Matrix<T> x(arena.allocate<T>(rows * config_.width), rows, config_.width);
-  embed(tokens, segments, x, nullptr, level, arena);
-  run_blocks({segments, rows, level, {}}, x, hidden, nullptr, arena);
-  for (size_t i = 0; i < chunks.size(); ++i) chunks[i].cache->advance(segments[i].rows);
+  check_tokens(result.tokens);
+  return result;
+}
+
+template <class T>
+void Transformer<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden,
+                             Arena& arena) const {
+  const ArenaScope scope(arena);
+  const NewTokens<T> tokens = new_tokens(chunks);
+  const Matrix<T> x(arena.allocate<T>(tokens.rows() * config_.width), tokens.rows(), config_.width);
+  embed(tokens.tokens, tokens.segments, x, nullptr, level, arena);
+  run_blocks({tokens.segments, tokens.rows(), level, {}}, x, hidden, nullptr, arena);
+  for (size_t i = 0; i < chunks.size(); ++i) chunks[i].cache->advance(tokens.segments[i].rows);
 }
 
 template <class T>

@@ -53,6 +53,17 @@ struct Chunk {
   nn::KvCache<T>* cache = nullptr;
 };
 
+/// The tokens of a batch of chunks, end to end.
+template <class T>
+struct NewTokens {
+  std::vector<nn::Segment<T>> segments;  ///< one a chunk
+  std::vector<int32_t> tokens;
+  int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
+};
+
+template <class T>
+class Inference;
+
 /// Not copyable: layers point into the parameters. Const members may run on many threads, each with its own
 /// arena.
 template <class T>
@@ -107,7 +118,8 @@ class Transformer {
   const std::vector<const nn::Linear<T>*>& linears() const { return linears_; }
 
  private:
-  struct Forward;  // what one pass keeps for backward
+  friend class Inference<T>;  // the same passes, by a team
+  struct Forward;             // what one pass keeps for backward
 
   void build();
   nn::Linear<T> make_linear(size_t map_index);
@@ -123,6 +135,7 @@ class Transformer {
   double pass_forward_backward(const TokenBatch& batch, const StepOptions& options, int level,
                                const nn::HeadTeacher<T>& teacher, Matrix<T> hidden, T* gradients,
                                Arena& arena) const;
+  NewTokens<T> new_tokens(std::span<const Chunk<T>> chunks) const;
   void check_tokens(std::span<const int32_t> tokens) const;
   void check_targets(std::span<const int32_t> tokens) const;
 
@@ -136,6 +149,7 @@ class Transformer {
   std::vector<nn::Block<T>> blocks_;
   nn::Norm<T> final_norm_;
   nn::BlockSpec<T> spec_;
+  int64_t block_macs_ = 0;  // multiply-adds of the first block's products for one token
   AlignedVector<T> cosines_, sines_;
   std::vector<const nn::Linear<T>*> linears_;
 };

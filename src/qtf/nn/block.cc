@@ -97,13 +97,15 @@ T attention_scale(const BlockSpec<T>& spec) {
 }
 
 template <class T>
-void attend(const BlockSpec<T>& spec, std::span<const Segment<T>> segments, int64_t layer, Matrix<T> qkv,
-            Matrix<T> attended, T* log_sum_exp, Arena& scratch) {
+void attend(const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer, Matrix<T> qkv, Matrix<T> attended,
+            T* log_sum_exp, Arena& scratch) {
   const HeadViews<T> views{spec};
-  for (const auto& segment : segments) {
+  for (const auto& segment : pass.segments)
+    if (segment.cache) store_in_cache(spec, segment, layer, qkv);
+  if (pass.team) pass.team->barrier();  // a sequence's rows may be dealt out over the team
+  for (const auto& segment : pass.segments) {
     const auto rows = qkv.row_block(segment.row, segment.rows);
     const int64_t seen = segment.position + segment.rows;
-    if (segment.cache) store_in_cache(spec, segment, layer, qkv);
     for (int64_t head = 0; head < spec.heads; ++head) {
       const int64_t kv = views.kv_of(head);
       const ConstMatrix<T> keys_t =
@@ -201,8 +203,7 @@ void block_forward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T
   fan_forward<T>(block.qkv, norm1, qkv, s.qkv_saved = keep(saved_size(block.qkv, rows)), pass.level, arena);
   rotate<T>(spec, pass.segments, qkv, T{1});
   const Matrix<T> attended = matrix(s.attended, spec.heads * spec.head_dim);
-  attend(spec, pass.segments, layer, qkv, attended, s.log_sum_exp = arena.allocate<T>(rows * spec.heads),
-         arena);
+  attend(spec, pass, layer, qkv, attended, s.log_sum_exp = arena.allocate<T>(rows * spec.heads), arena);
   const Matrix<T> x_mid = matrix(s.x_mid, width);
   linear_forward<T>(block.attention_out, attended, x_mid,
                     s.out_saved = keep(block.attention_out.map->saved_size(rows)), pass.level, arena);

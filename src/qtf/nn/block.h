@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "qtf/base/arena.h"
+#include "qtf/base/team.h"
 #include "qtf/nn/kv_cache.h"
 #include "qtf/nn/linear.h"
 #include "qtf/nn/norm.h"
@@ -70,6 +71,7 @@ struct Pass {
   int64_t rows = 0;
   int level = 0;  ///< of nested maps, 0: the largest
   Dropout dropout;
+  TeamMember* team = nullptr;  ///< of workers that extend the same caches, each by rows of its own
 };
 
 /// y[rows, D] = block(x). saved: filled for backward, or null (inference; then nothing stays in the arena).

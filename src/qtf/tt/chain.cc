@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "qtf/base/error.h"
+#include "qtf/tensor/gemm_columns.h"
 #include "qtf/tensor/svd.h"
 #include "qtf/tt/shape_rules.h"
 
@@ -170,6 +171,16 @@ void ChainMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Ar
   const Matrix<T> z(saved ? saved : scratch.allocate<T>(x.rows * rank), x.rows, rank);
   gemm(x, v_transposed_, z);
   gemm<T>(z, u_transposed_, y);
+}
+
+template <class T>
+void ChainMap<T>::forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T* shared,
+                                  Arena&) const {
+  const int64_t rank = level_rank(this->shape(), level);
+  const Matrix<T> z(shared, x.rows, rank);
+  gemm_columns(x, v_transposed_, z, member.part(rank, kColumnGrain));
+  member.barrier();
+  gemm_columns<T>(z, u_transposed_, y, member.part(y.cols, kColumnGrain));
 }
 
 template <class T>

@@ -43,6 +43,10 @@ class ChainMap final : public LinearMap<T> {
   /// z.
   int64_t saved_size(int64_t rows) const override { return rows * halves_.rank(); }
   void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const override;
+  void forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T* shared,
+                       Arena& scratch) const override;
+  /// z.
+  int64_t shared_size(int64_t rows) const override { return rows * halves_.rank(); }
   void backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx, T* dfactors,
                 int level, Arena& scratch) const override;
   int64_t gather_saved_size(int64_t) const override { return 0; }

@@ -4,6 +4,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/kernels/vector.h"
+#include "qtf/tensor/gemm_columns.h"
 #include "qtf/tt/shape_rules.h"
 
 namespace qtf::tt {
@@ -56,6 +57,11 @@ void DenseMap<T>::prepare(const T* cores, Use use) {
 template <class T>
 void DenseMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T*, int, Arena&) const {
   gemm(x, transposed_, y);
+}
+
+template <class T>
+void DenseMap<T>::forward_columns(ConstMatrix<T> x, Matrix<T> y, int, TeamMember& member, T*, Arena&) const {
+  gemm_columns(x, transposed_, y, member.part(y.cols, kColumnGrain));
 }
 
 template <class T>

@@ -15,6 +15,8 @@ class DenseMap final : public LinearMap<T> {
   void prepare(const T* cores, Use use) override;
   int64_t saved_size(int64_t) const override { return 0; }
   void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const override;
+  void forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T* shared,
+                       Arena& scratch) const override;
   void backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx, T* dfactors,
                 int level, Arena& scratch) const override;
   int64_t gather_saved_size(int64_t) const override { return 0; }
@@ -41,6 +43,10 @@ class RebuiltMap : public LinearMap<T> {
   int64_t saved_size(int64_t) const final { return 0; }
   void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const final {
     dense_.forward(x, y, saved, level, scratch);
+  }
+  void forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T* shared,
+                       Arena& scratch) const final {
+    dense_.forward_columns(x, y, level, member, shared, scratch);
   }
   void backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx, T* dfactors,
                 int level, Arena& scratch) const final {

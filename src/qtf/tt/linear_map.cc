@@ -51,6 +51,17 @@ size_t last_applied(const WeightShape& shape) {
 
 }  // namespace
 
+// A shape without a split by columns deals out rows: right for all, fast for many.
+template <class T>
+void LinearMap<T>::forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T*,
+                                   Arena& scratch) const {
+  const Range rows = member.part(x.rows);
+  if (rows.size() > 0)
+    forward(x.row_block(rows.begin, rows.size()), y.row_block(rows.begin, rows.size()), nullptr, level,
+            scratch);
+  member.barrier();
+}
+
 template <class T>
 std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape& shape) {
   return is_rebuilt(shape) ? row<T>(shape).rebuilt(shape) : row<T>(shape).direct(shape);
@@ -86,6 +97,7 @@ double from_dense(const WeightShape& shape, const T* w, T* values) {
 }
 
 #define QTF_INSTANTIATE(T)                                                    \
+  template class LinearMap<T>;                                                \
   template std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape&); \
   template void initialise(const WeightShape&, Random, T*, double);           \
   template double from_dense(const WeightShape&, const T*, T*);

@@ -8,6 +8,7 @@
 
 #include "qtf/base/arena.h"
 #include "qtf/base/random.h"
+#include "qtf/base/team.h"
 #include "qtf/tensor/gemm.h"
 #include "qtf/tensor/matrix.h"
 #include "qtf/tt/weight_shape.h"
@@ -43,6 +44,13 @@ class LinearMap {
 
   /// y[M, out] = x[M, in]·Wᵀ. saved: saved_size(M) numbers for backward, or nullptr.
   virtual void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const = 0;
+
+  /// forward() shared by a team, for few rows: all members call it with the same arguments, and each returns
+  /// once the columns member.part(out, kColumnGrain) of y are complete. The same bits. shared:
+  /// shared_size(M) numbers that all members see and that nothing else uses before the next barrier.
+  virtual void forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T* shared,
+                               Arena& scratch) const;
+  virtual int64_t shared_size(int64_t /*rows*/) const { return 0; }
 
   /// dx = dy·W or dx += dy·W (skipped if dx.data is null), and dfactors += the factors' gradient.
   virtual void backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,

@@ -1,0 +1,138 @@
+#include "qtf/model/inference.h"
+
+#include <algorithm>
+
+#include "qtf/nn/decode.h"
+
+namespace qtf::model {
+
+namespace {
+
+/// Up to this many rows the products are split by columns, so that every weight is read once, by one worker.
+/// Beyond, each worker takes rows of its own through all layers, with one barrier a layer.
+constexpr int64_t kFewRows = 16;
+
+/// Rows that a worker takes through the layers at once, so that their activations stay in its caches.
+constexpr int64_t kRowsAtOnce = 256;
+
+/// Members that get at least one `grain` of `work`, at most all.
+int members_for(int64_t work, int64_t grain, int size) {
+  return static_cast<int>(std::clamp<int64_t>(work / grain, 1, size));
+}
+
+/// A member's rows of a pass, cut out of the sequences' segments.
+template <class T>
+struct OwnRows {
+  std::vector<nn::Segment<T>> segments;
+  std::vector<int32_t> tokens;
+  std::vector<int64_t> places;  // in the pass, of each segment's first row
+
+  int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
+
+  /// Adds the rows [part.begin, part.end) of the pass.
+  void add(const NewTokens<T>& all, Range part) {
+    for (const nn::Segment<T>& segment : all.segments) {
+      const int64_t begin = std::max(part.begin, segment.row);
+      const int64_t end = std::min(part.end, segment.row + segment.rows);
+      if (begin >= end) continue;
+      segments.push_back({rows(), end - begin, segment.position + begin - segment.row, segment.cache});
+      places.push_back(begin);
+      tokens.insert(tokens.end(), all.tokens.begin() + begin, all.tokens.begin() + end);
+    }
+  }
+};
+
+/// Of the rows [slice.begin, slice.end), cut into two pieces a member, member w takes the w-th from the front
+/// and the w-th from the back: later tokens attend to more, and so all have as much to do.
+template <class T>
+OwnRows<T> own_rows(const NewTokens<T>& all, Range slice, const TeamMember& member) {
+  const int pieces = 2 * member.size();
+  const auto piece = [&](int index) {
+    const Range part = split_range(slice.size(), index, pieces);
+    return Range{slice.begin + part.begin, slice.begin + part.end};
+  };
+  OwnRows<T> own;
+  own.add(all, piece(member.index()));
+  own.add(all, piece(pieces - 1 - member.index()));
+  return own;
+}
+
+}  // namespace
+
+template <class T>
+void Inference<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden) {
+  const NewTokens<T> tokens = model_.new_tokens(chunks);
+  if (tokens.rows() <= kFewRows) {
+    forward_few(tokens, level, hidden);
+  } else {
+    forward_many(tokens, level, hidden);
+  }
+  for (size_t i = 0; i < chunks.size(); ++i) chunks[i].cache->advance(tokens.segments[i].rows);
+}
+
+template <class T>
+void Inference<T>::forward_few(const NewTokens<T>& tokens, int level, Matrix<T> hidden) {
+  const ArenaScope scope(arenas_[0]);
+  const auto& blocks = model_.blocks_;
+  const int64_t rows = tokens.rows(), width = model_.config_.width;
+  const auto matrix = [&] { return Matrix<T>(arenas_[0].allocate<T>(rows * width), rows, width); };
+  const Matrix<T> buffers[2] = {matrix(), matrix()};
+  const auto activations = nn::make_team_activations<T>(blocks, model_.spec_, rows, width, arenas_[0]);
+  const auto job = [&](TeamMember& member) {
+    Arena& scratch = arena(member);
+    if (member.index() == 0)
+      model_.embed(tokens.tokens, tokens.segments, buffers[0], nullptr, level, scratch);
+    member.barrier();
+    const nn::Pass<T> pass{tokens.segments, rows, level, {}, &member};
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      nn::block_decode<T>(blocks[i], model_.spec_, pass, static_cast<int64_t>(i), buffers[i % 2],
+                          buffers[1 - i % 2], activations, scratch);
+    }
+    if (member.index() != 0) return;
+    const ArenaScope last(scratch);
+    nn::norm_forward<T>(model_.final_norm_, buffers[blocks.size() % 2], hidden,
+                        scratch.allocate<T>(model_.final_norm_.stats_size(rows)));
+  };
+  team_.run(job, members_for(model_.block_macs_ * rows, options_.macs_per_worker, team_.size()));
+}
+
+template <class T>
+void Inference<T>::forward_many(const NewTokens<T>& tokens, int level, Matrix<T> hidden) {
+  const int64_t width = model_.config_.width;
+  const auto job = [&](TeamMember& member) {
+    const int64_t step = kRowsAtOnce * member.size();
+    for (int64_t begin = 0; begin < tokens.rows(); begin += step) {
+      const ArenaScope scope(arena(member));
+      const OwnRows<T> own = own_rows(tokens, {begin, std::min(tokens.rows(), begin + step)}, member);
+      const auto matrix = [&] {
+        return Matrix<T>(arena(member).template allocate<T>(own.rows() * width), own.rows(), width);
+      };
+      const Matrix<T> x = matrix(), mine = matrix();
+      model_.embed(own.tokens, own.segments, x, nullptr, level, arena(member));
+      model_.run_blocks({own.segments, own.rows(), level, {}, &member}, x, mine, nullptr, arena(member));
+      for (size_t i = 0; i < own.places.size(); ++i) {
+        const nn::Segment<T>& segment = own.segments[i];
+        std::copy_n(mine.row(segment.row), segment.rows * width, hidden.row(own.places[i]));
+      }
+    }
+  };
+  team_.run(job, members_for(tokens.rows(), kFewRows / 2, team_.size()));
+}
+
+template <class T>
+void Inference<T>::logits(ConstMatrix<T> hidden, int level, Matrix<T> logits) {
+  const ArenaScope scope(arenas_[0]);
+  const nn::Linear<T>& head = model_.head();
+  T* shared = arenas_[0].allocate<T>(head.map->shared_size(hidden.rows));
+  const int64_t macs = tt::macs(head.map->shape()) * hidden.rows;
+  team_.run(
+      [&](TeamMember& member) {
+        nn::linear_columns<T>(head, hidden, logits, level, member, shared, arena(member));
+      },
+      members_for(macs, options_.macs_per_worker, team_.size()));
+}
+
+template class Inference<float>;
+template class Inference<double>;
+
+}  // namespace qtf::model

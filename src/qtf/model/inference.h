@@ -1,0 +1,46 @@
+// A model's inference on the workers of a pool: prompts by rows, decoded tokens by the columns of every
+// product. `qtf generate` and whatever serves a model use it.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "qtf/base/arena.h"
+#include "qtf/base/team.h"
+#include "qtf/model/transformer.h"
+
+namespace qtf::model {
+
+struct InferenceOptions {
+  /// Multiply-adds of a block, or of the head, that are worth another worker: a microsecond or two, against
+  /// five barriers of some tenths.
+  int64_t macs_per_worker = 40'000;
+};
+
+/// Holds the workers' scratch, so that a decoded token allocates nothing. Not thread-safe; many may share a
+/// model. Results have the bits of Transformer::forward and logits, whatever the pool's size.
+template <class T>
+class Inference {
+ public:
+  /// model and pool must outlive it; the model must be prepared.
+  Inference(const Transformer<T>& model, ThreadPool& pool, const InferenceOptions& options = {})
+      : model_(model), options_(options), team_(pool), arenas_(static_cast<size_t>(pool.size())) {}
+
+  /// As Transformer::forward.
+  void forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden);
+
+  /// As Transformer::logits.
+  void logits(ConstMatrix<T> hidden, int level, Matrix<T> logits);
+
+ private:
+  void forward_few(const NewTokens<T>& tokens, int level, Matrix<T> hidden);
+  void forward_many(const NewTokens<T>& tokens, int level, Matrix<T> hidden);
+  Arena& arena(const TeamMember& member) { return arenas_[static_cast<size_t>(member.index())]; }
+
+  const Transformer<T>& model_;
+  InferenceOptions options_;
+  Team team_;
+  std::vector<Arena> arenas_;  // one a worker
+};
+
+}  // namespace qtf::model

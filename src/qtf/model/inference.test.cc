@@ -1,0 +1,166 @@
+#include "qtf/model/inference.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "qtf/base/error.h"
+#include "qtf/model/small_model.h"
+
+namespace qtf::model {
+namespace {
+
+/// A hundredth of a microsecond is worth a worker here, so that small models are shared too.
+constexpr InferenceOptions kShareAll{.macs_per_worker = 1};
+
+/// One thread, two, and more than the small models' columns and heads.
+constexpr int kThreads[] = {1, 2, 5};
+
+std::vector<int32_t> random_tokens(size_t n, uint64_t stream) {
+  std::vector<int32_t> tokens(n);
+  const Random random{9, stream};
+  for (size_t i = 0; i < n; ++i) tokens[i] = static_cast<int32_t>(random.below(i, 257));
+  return tokens;
+}
+
+/// Logits of every token.
+struct Result {
+  std::vector<float> hidden, logits;
+  Matrix<float> hidden_rows(const ModelConfig& config, int64_t first, int64_t rows) {
+    return {hidden.data() + first * config.width, rows, config.width};
+  }
+  Matrix<float> logits_rows(const ModelConfig& config, int64_t first, int64_t rows) {
+    return {logits.data() + first * config.vocabulary, rows, config.vocabulary};
+  }
+  Result(const ModelConfig& config, size_t tokens)
+      : hidden(tokens * static_cast<size_t>(config.width)),
+        logits(tokens * static_cast<size_t>(config.vocabulary)) {}
+  bool operator==(const Result&) const = default;
+};
+
+/// What the model alone gives, on one thread.
+Result alone(const Transformer<float>& model, std::span<const int32_t> tokens, int level) {
+  const ModelConfig& config = model.config();
+  const auto rows = static_cast<int64_t>(tokens.size());
+  Result result(config, tokens.size());
+  Arena arena;
+  auto cache = model.make_cache(config.context);
+  const Chunk<float> chunk{tokens, &cache};
+  model.forward({&chunk, 1}, level, result.hidden_rows(config, 0, rows), arena);
+  model.logits(result.hidden_rows(config, 0, rows), level, result.logits_rows(config, 0, rows), arena);
+  return result;
+}
+
+/// The same in pieces of the given sizes.
+Result in_pieces(Inference<float>& inference, const Transformer<float>& model,
+                 std::span<const int32_t> tokens, const std::vector<int64_t>& pieces, int level) {
+  const ModelConfig& config = model.config();
+  Result result(config, tokens.size());
+  auto cache = model.make_cache(config.context);
+  int64_t done = 0;
+  for (const int64_t piece : pieces) {
+    const Chunk<float> chunk{tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(piece)), &cache};
+    const Matrix<float> hidden = result.hidden_rows(config, done, piece);
+    inference.forward({&chunk, 1}, level, hidden);
+    inference.logits(hidden, level, result.logits_rows(config, done, piece));
+    done += piece;
+  }
+  return result;
+}
+
+class EverySmallModel : public testing::TestWithParam<SmallModel> {
+ protected:
+  EverySmallModel() : model_(small_config(GetParam())) {
+    ThreadPool pool(1);
+    randomise(model_);
+    model_.prepare(tt::Use::inference, pool);
+  }
+  Transformer<float> model_;
+};
+INSTANTIATE_TEST_SUITE_P(Table, EverySmallModel, testing::ValuesIn(small_models()),
+                         [](const auto& param_info) { return param_info.param.name; });
+
+TEST_P(EverySmallModel, WholeChunkedAndTokenByTokenHaveOneThreadsBits) {
+  const auto tokens = random_tokens(24, 3);
+  for (const int threads : kThreads) {
+    ThreadPool pool(threads);
+    Inference<float> inference(model_, pool, kShareAll);
+    for (int level = 0; level <= (GetParam().levels > 1 ? GetParam().levels : 0); ++level) {
+      const Result want = alone(model_, tokens, level);
+      for (const std::vector<int64_t>& pieces :
+           {std::vector<int64_t>{24}, {12, 12}, {17, 1, 6}, std::vector<int64_t>(24, 1)}) {
+        EXPECT_EQ(in_pieces(inference, model_, tokens, pieces, level), want)
+            << threads << " threads, level " << level << ", " << pieces.size() << " pieces";
+      }
+    }
+  }
+}
+
+TEST_P(EverySmallModel, ABatchHasTheBitsOfEachAlone) {
+  const ModelConfig& config = model_.config();
+  for (const int threads : kThreads) {
+    ThreadPool pool(threads);
+    Inference<float> inference(model_, pool, kShareAll);
+    for (const size_t sequences : {3, 64}) {  // by columns and by rows
+      std::vector<std::vector<int32_t>> texts;
+      std::vector<nn::KvCache<float>> caches;
+      std::vector<Chunk<float>> chunks;
+      size_t rows = 0;
+      for (size_t i = 0; i < sequences; ++i) {
+        texts.push_back(random_tokens(1 + i % 7, 100 + i));
+        caches.push_back(model_.make_cache(24));
+        rows += texts.back().size();
+      }
+      for (size_t i = 0; i < sequences; ++i) chunks.push_back({texts[i], &caches[i]});
+      Result result(config, rows);
+      const auto all = static_cast<int64_t>(rows);
+      inference.forward(chunks, 0, result.hidden_rows(config, 0, all));
+      inference.logits(result.hidden_rows(config, 0, all), 0, result.logits_rows(config, 0, all));
+      auto at = result.logits.begin();
+      for (size_t i = 0; i < sequences; ++i) {
+        const std::vector<float> want = alone(model_, texts[i], 0).logits;
+        EXPECT_TRUE(std::equal(want.begin(), want.end(), at)) << threads << " threads, sequence " << i;
+        at += static_cast<std::ptrdiff_t>(want.size());
+        EXPECT_EQ(caches[i].length(), static_cast<int64_t>(texts[i].size()));
+      }
+    }
+  }
+}
+
+// More than the rows that a team takes at once, in a model large enough that no part is empty.
+TEST(Inference, ALongPromptHasOneThreadsBits) {
+  ModelConfig config = small_config(small_models().front());
+  config.width = 64, config.feed_forward = 100, config.context = 1100;
+  Transformer<float> model(config);
+  ThreadPool pool(2);
+  randomise(model);
+  model.prepare(tt::Use::inference, pool);
+  const auto tokens = random_tokens(1100, 4);
+  const Result want = alone(model, tokens, 0);
+  Inference<float> inference(model, pool);
+  EXPECT_EQ(in_pieces(inference, model, tokens, {1100}, 0), want);
+  EXPECT_EQ(in_pieces(inference, model, tokens, {1, 600, 16, 483}, 0), want);
+}
+
+TEST(Inference, RefusesWhatDoesNotFitAndGoesOn) {
+  ThreadPool pool(2);
+  Transformer<float> model(small_config(small_models().front()));
+  randomise(model);
+  model.prepare(tt::Use::inference, pool);
+  Inference<float> inference(model, pool, kShareAll);
+  auto cache = model.make_cache(24);
+  Result result(model.config(), 25);
+  const auto long_text = random_tokens(25, 1);
+  const Chunk<float> too_long{long_text, &cache};
+  EXPECT_THROW(inference.forward({&too_long, 1}, 0, result.hidden_rows(model.config(), 0, 25)), InputError);
+  const std::vector<int32_t> foreign = {1, 257};
+  const Chunk<float> unknown{foreign, &cache};
+  EXPECT_THROW(inference.forward({&unknown, 1}, 0, result.hidden_rows(model.config(), 0, 2)), InputError);
+  EXPECT_EQ(cache.length(), 0);
+  const Chunk<float> fits{std::span(long_text).first(2), &cache};
+  inference.forward({&fits, 1}, 0, result.hidden_rows(model.config(), 0, 2));
+  EXPECT_EQ(cache.length(), 2);
+}
+
+}  // namespace
+}  // namespace qtf::model
