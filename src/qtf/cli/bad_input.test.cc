@@ -191,13 +191,12 @@ TEST_F(BadInput, UnknownAndContradictoryFlags) {
                                               {"--vocabulary", "300"},
                                               {"--context", "32"},
                                               {"--untied"},
-                                              {"--ratio", "2"},
-                                              {"--ratio-shape", "mpo"},
-                                              {"--shape", "ffn=dense"},
-                                              {"--levels", "2"},
                                               {"--tokenizer", "bytes"}}) {
     refuse(tune + flag, flag[0] + " contradicts --from");
   }
+  refuse(tune + Words{"--ratio-shape", "mpo"}, "--ratio-shape needs --ratio");
+  refuse(tune + Words{"--ratio", "1000"}, "the largest for this model is");
+  refuse(tune + Words{"--levels", "2"}, "no map is a chain");
   const Words bare = {"train", "--train", place_.book(), "--out", place_ / "new", "--preset", "nano"};
   refuse(bare, "give exactly one of --steps, --epochs and --minutes");
   refuse({"train", "--out", place_ / "new", "--steps", "1"}, "--train FILE is missing");
@@ -217,6 +216,24 @@ TEST_F(BadInput, Tokenizers) {
        {place_ / "nowhere", broken, place_ / "broken", place_.book(), std::string("byte")}) {
     refuse(place_.train_call("new", {"--tokenizer", path}), "okenizer");
   }
+}
+
+TEST_F(BadInput, Teachers) {
+  const std::string model = place_.train("model");
+  refuse_training({"--teacher", place_ / "nowhere"}, "nowhere");
+  refuse_training({"--teacher-weight", "0.5"}, "--teacher-weight needs --teacher; add it");
+  refuse_training({"--teacher-temperature", "2"}, "--teacher-temperature needs --teacher; add it");
+  refuse_training({"--teacher", model, "--teacher-weight", "0"}, "--teacher-weight must be above 0");
+  refuse_training({"--teacher", model, "--teacher-temperature", "0"}, "--teacher-temperature must be");
+  refuse_training({"--teacher", model, "--context", "64"}, "the teacher's context is 32");
+  const Words bare = {"train",     "--train", place_.book(), "--out", place_ / "new", "--preset", "nano",
+                      "--context", "32",      "--steps",     "1",     "--teacher",    model};
+  std::string many_words;
+  for (uint64_t i = 1; i < 2000; ++i) many_words += std::to_string(i * 2654435761U % 1000003) + " ";
+  const std::string pieces = place_.train("pieces", {"--train", place_.write("words.txt", many_words),
+                                                     "--tokenizer", "unigram", "--vocabulary", "300"});
+  refuse(bare + Words{"--tokenizer", pieces}, "has another tokenizer");
+  refuse(bare + Words{"--vocabulary", "300"}, "--vocabulary 300 contradicts --teacher");
 }
 
 TEST_F(BadInput, OutputFolders) {
@@ -369,7 +386,7 @@ std::vector<Damage> damages(const std::string& other_tokenizer) {
 
 TEST_F(BadInput, DamagedAndForeignModels) {
   const std::string model = place_.train("model");
-  place_.train("learned", {"--tokenizer", "bpe", "--vocabulary", "280"});
+  place_.train("learned", {"--tokenizer", "bpe", "--vocabulary", "264"});
   for (const Damage& damage : damages(place_ / "learned/tokenizer.model")) {
     SCOPED_TRACE(damage.name);
     const std::string spoiled = place_ / ("spoiled_" + damage.name);
@@ -412,7 +429,7 @@ TEST_F(BadInput, EvaluationThatDoesNotFit) {
   refuse(eval + Words{"--level", "2"}, "--level 2: this model has 1 level");
   refuse(eval + Words{"--level", "5"}, "--level must be from 0 to 4");
   refuse(eval + Words{"--separator", ""}, "separator must not be empty");
-  place_.train("learned", {"--tokenizer", "bpe", "--vocabulary", "280"});
+  place_.train("learned", {"--tokenizer", "bpe", "--vocabulary", "264"});
   refuse(eval + Words{"--against", place_ / "learned"},
          "have different tokenizers; only models with the same one");
   place_.train("narrow", {"--context", "16"});

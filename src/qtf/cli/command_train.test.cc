@@ -147,6 +147,45 @@ TEST_F(Train, FineTunesAModel) {
   EXPECT_EQ(metrics_of(place_ / "child")[1].at("step"), 1) << "begins with its own steps";
 }
 
+TEST_F(Train, DecomposesAModelAndGoesOn) {
+  const std::string dense = place_.train("dense", {"--steps", "60"});
+  const auto tune = [&](const std::string& name, std::vector<std::string> flags) {
+    std::vector<std::string> args = {"train",       "--train", place_.book(), "--from",    dense, "--out",
+                                     place_ / name, "--batch", "2",           "--threads", "2",   "--quiet"};
+    args.insert(args.end(), flags.begin(), flags.end());
+    const Result result = call(args);
+    EXPECT_EQ(result.status, 0) << result.err;
+    EXPECT_NE(result.out.find("Decomposed "), std::string::npos) << result.out;
+    return place_ / name;
+  };
+  // A rate near zero shows where the run begins.
+  const std::vector<std::string> still = {"--steps", "1", "--learning-rate", "1e-9"};
+  const auto nats = [&](const std::string& model) {
+    return call_json({"eval", model, "--text", place_.book()}).at("nats_per_token").get<double>();
+  };
+  const std::string whole =
+      tune("whole", {"--shape", "ffn=chain:rank=32", "--steps", "1", "--learning-rate", "1e-9"});
+  EXPECT_NEAR(nats(whole), nats(dense), 1e-3) << "full rank changes nothing";
+  const std::string begun = tune("begun", {"--ratio", "1.5", "--steps", "1", "--learning-rate", "1e-9"});
+  const std::string small = tune("small", {"--ratio", "1.5", "--steps", "40"});
+  EXPECT_GE(call_json({"info", small}).at("ratio").get<double>(), 1.5);
+  EXPECT_TRUE(fs::exists(fs::path(small) / "decisions.jsonl"));
+  EXPECT_LT(nats(begun), nats(place_.train("random", still))) << "better than random weights";
+  EXPECT_LT(nats(small), nats(begun)) << "and goes on learning";
+}
+
+TEST_F(Train, LearnsFromATeacher) {
+  const std::string teacher = place_.train("teacher", {"--width", "64", "--steps", "60"});
+  const std::vector<std::string> taught = {"--teacher", teacher, "--teacher-weight", "1",
+                                           "--ratio",   "1.5",   "--steps",          "60"};
+  const std::string pupil = place_.train("pupil", taught);
+  const json against = call_json({"eval", pupil, "--text", place_.book(), "--against", teacher});
+  const json strange = call_json({"eval", place_.train("alone", {"--ratio", "1.5", "--steps", "1"}), "--text",
+                                  place_.book(), "--against", teacher});
+  EXPECT_LT(against.at("kl_divergence").get<double>(), 0.5 * strange.at("kl_divergence").get<double>());
+  EXPECT_TRUE(weights_of(pupil) == weights_of(place_.train("again", taught))) << "deterministic";
+}
+
 /// Forks a run, sends it `signal` once it has written some steps, and returns its exit status.
 int signalled_run(const std::vector<std::string>& args, const std::string& folder, int signal) {
   const pid_t child = fork();
@@ -164,6 +203,19 @@ int signalled_run(const std::vector<std::string>& args, const std::string& folde
   kill(child, signal);
   waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+TEST_F(Train, AnotherTeacherIsNotGoneOnWith) {
+  const std::string teacher = place_.train("teacher");
+  const std::string out = place_ / "stopped";
+  const std::vector<std::string> taught = {"--teacher", teacher, "--steps", "3000"};
+  EXPECT_EQ(signalled_run(place_.train_call("stopped", taught), out, SIGINT), 130);
+  const std::string other = place_.train("other", {"--seed", "2"});
+  fs::copy_file(fs::path(other) / "model.safetensors", fs::path(teacher) / "model.safetensors",
+                fs::copy_options::overwrite_existing);
+  const Result result = call({"train", "--resume", "--out", out, "--threads", "2", "--quiet"});
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("teacher = "), std::string::npos) << result.err;
 }
 
 TEST_F(Train, SignalsLeaveACheckpointAndResumeGoesOnToTheSameBits) {

@@ -5,8 +5,10 @@
 #include <ostream>
 
 #include "qtf/base/parse.h"
+#include "qtf/base/sha256.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/model/rank_choice.h"
+#include "qtf/model/reshape.h"
 #include "qtf/text/corpus.h"
 #include "qtf/text/sentencepiece.h"
 
@@ -145,20 +147,31 @@ std::shared_ptr<const text::Tokenizer> train_tokenizer(const text::Corpus& corpu
   }
 }
 
+/// A trained model of another folder, with its tokenizer.
+model::LoadedModel load_trained(const Arguments& a, const char* flag) {
+  model::LoadedModel loaded = model::load_model(a.text(flag));
+  if (!loaded.tokenizer) throw_input_error("train", "{} {} has no tokenizer", flag, a.text(flag));
+  return loaded;
+}
+
+/// The tokenizer of a new model; `taught`: the teacher's, or null. A pupil takes it unless told otherwise.
 std::shared_ptr<const text::Tokenizer> choose_tokenizer(const Arguments& a, const text::Corpus& corpus,
-                                                        int64_t vocabulary, std::ostream& notes) {
-  const std::string choice = a.text("--tokenizer");
+                                                        int64_t vocabulary,
+                                                        std::shared_ptr<const text::Tokenizer> taught,
+                                                        std::ostream& notes) {
+  const bool from_teacher = taught && !a.given("--tokenizer");
+  const std::string choice = a.text(from_teacher ? "--teacher" : "--tokenizer");
   const bool asked = a.given("--vocabulary");
-  if (choice == "unigram") {
+  if (!from_teacher && choice == "unigram") {
     return train_tokenizer(corpus, text::SentencePieceModel::kUnigram, vocabulary, asked, notes);
   }
-  if (choice == "bpe")
+  if (!from_teacher && choice == "bpe")
     return train_tokenizer(corpus, text::SentencePieceModel::kBpe, vocabulary, asked, notes);
-  auto tokenizer = text::load_tokenizer(choice);
+  auto tokenizer = from_teacher ? std::move(taught) : text::load_tokenizer(choice);
   if (asked && tokenizer->vocabulary_size() != vocabulary) {
     throw_input_error(
-        "train", "--vocabulary {} contradicts --tokenizer {}, which has {} tokens; leave --vocabulary out",
-        vocabulary, choice, tokenizer->vocabulary_size());
+        "train", "--vocabulary {} contradicts {} {}, which has {} tokens; leave --vocabulary out", vocabulary,
+        from_teacher ? "--teacher" : "--tokenizer", choice, tokenizer->vocabulary_size());
   }
   return tokenizer;
 }
@@ -203,27 +216,70 @@ std::string apply_shapes(const Arguments& a, model::ModelConfig& config) {
   return decisions;
 }
 
-/// The model to train: an older one, or a new one with random weights.
-void make_model(const Arguments& a, const text::Corpus& corpus, TrainSetup& setup, std::ostream& notes) {
-  if (a.given("--from")) {
-    for (const char* flag : {"--preset", "--family", "--width", "--layers", "--heads", "--kv-heads",
-                             "--feed-forward", "--vocabulary", "--context", "--untied", "--ratio",
-                             "--ratio-shape", "--shape", "--levels", "--tokenizer"}) {
-      if (a.given(flag))
-        throw_input_error("train", "{} contradicts --from, whose model has its own; leave it out", flag);
-    }
-    model::LoadedModel loaded = model::load_model(a.text("--from"));
-    if (!loaded.tokenizer) throw_input_error("train", "--from {} has no tokenizer", a.text("--from"));
+/// An older model, in other shapes where they are asked for.
+void take_model(const Arguments& a, TrainSetup& setup, std::ostream& notes) {
+  for (const char* flag : {"--preset", "--family", "--width", "--layers", "--heads", "--kv-heads",
+                           "--feed-forward", "--vocabulary", "--context", "--untied", "--tokenizer"}) {
+    if (a.given(flag))
+      throw_input_error("train", "{} contradicts --from, whose model has its own; leave it out", flag);
+  }
+  model::LoadedModel loaded = load_trained(a, "--from");
+  setup.tokenizer = std::move(loaded.tokenizer);
+  model::ModelConfig config = loaded.model->config();
+  setup.decisions = apply_shapes(a, config);
+  if (config.shapes == loaded.model->config().shapes) {
     setup.model = std::move(loaded.model);
-    setup.tokenizer = std::move(loaded.tokenizer);
     return;
   }
+  model::Reshaped reshaped = model::reshape(*loaded.model, config);
+  const auto [least, most] =
+      std::minmax_element(reshaped.maps.begin(), reshaped.maps.end(),
+                          [](const auto& x, const auto& y) { return x.error < y.error; });
+  notes << fmt::format("Decomposed {} maps of {}: relative errors of the weights {:.3f} to {:.3f}\n",
+                       reshaped.maps.size(), a.text("--from"), least->error, most->error);
+  setup.model = std::move(reshaped.model);
+}
+
+/// The model to train: an older one, or a new one with random weights.
+void make_model(const Arguments& a, const text::Corpus& corpus,
+                const std::shared_ptr<const text::Tokenizer>& taught, TrainSetup& setup,
+                std::ostream& notes) {
+  if (a.given("--from")) return take_model(a, setup, notes);
   model::ModelConfig config = read_sizes(a);
-  setup.tokenizer = choose_tokenizer(a, corpus, config.vocabulary, notes);
+  setup.tokenizer = choose_tokenizer(a, corpus, config.vocabulary, taught, notes);
   config.vocabulary = setup.tokenizer->vocabulary_size();
   setup.decisions = apply_shapes(a, config);
   setup.model = std::make_unique<model::Transformer<float>>(config);
   setup.model->initialise(static_cast<uint64_t>(a.integer("--seed")));
+}
+
+/// The model whose predictions are learned too; nothing where none is asked for.
+model::LoadedModel load_teacher(const Arguments& a) {
+  if (a.given("--teacher")) return load_trained(a, "--teacher");
+  for (const char* flag : {"--teacher-weight", "--teacher-temperature"}) {
+    if (a.given(flag)) throw UsageError(fmt::format("{} needs --teacher; add it", flag));
+  }
+  return {};
+}
+
+/// A teacher must split texts as the trained model does.
+void set_teacher(const Arguments& a, model::LoadedModel loaded, ThreadPool& pool, TrainSetup& setup) {
+  if (!loaded.model) return;
+  if (loaded.tokenizer->fingerprint() != setup.tokenizer->fingerprint()) {
+    throw_input_error("train",
+                      "--teacher {} has another tokenizer than the model to train; train a new one without "
+                      "--tokenizer, or choose another teacher",
+                      a.text("--teacher"));
+  }
+  setup.teacher = std::move(loaded.model);
+  setup.job.teacher = {setup.teacher.get(), a.number("--teacher-weight"), a.number("--teacher-temperature")};
+  train::validate(setup.job.teacher, setup.model->config());
+  setup.teacher->prepare(tt::Use::inference, pool);
+}
+
+std::string hash_of_weights(const model::Transformer<float>& model) {
+  const auto bytes = std::as_bytes(model.parameters());
+  return sha256_hex({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
 /// Validation text: its own file, or the last twentieth of the training text.
@@ -317,14 +373,16 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
   check_out(job.out, given.flag("--resume"));
 
   const text::Corpus corpus(settings.text("--train"));
+  model::LoadedModel teacher = load_teacher(settings);
   if (job.resume) {
     model::LoadedModel stored = model::load_description(job.out);
     setup->model = std::move(stored.model);
     setup->tokenizer = std::move(stored.tokenizer);
   } else {
-    make_model(settings, corpus, *setup, notes);
+    make_model(settings, corpus, teacher.tokenizer, *setup, notes);
   }
   job.options.nested = model::level_count(setup->model->config()) > 1;
+  set_teacher(settings, std::move(teacher), pool, *setup);
   choose_ranges(settings, corpus, *setup);
   job.model = setup->model.get();
   job.tokenizer = setup->tokenizer;
@@ -336,6 +394,7 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
                   {"valid_text", setup->valid_file ? setup->valid_file->text_sha256() : "held out"},
                   {"tokenizer", setup->tokenizer->fingerprint()},
                   {"threads", pool.size()}};
+  if (setup->teacher) job.identity["teacher"] = hash_of_weights(*setup->teacher);
 
   NewFolder folder(job.out);
   setup->lock.emplace(job.out);
@@ -350,191 +409,6 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
   }
   folder.keep();
   return setup;
-}
-
-const std::vector<Option>& train_options() {
-  static const std::vector<Option> options = {
-      {.name = "--train",
-       .value = "FILE",
-       .help = "text to learn: a UTF-8 file, or a folder of them",
-       .required = false},
-      {.name = "--valid",
-       .value = "FILE",
-       .help = "text to validate on; without it, the last twentieth of --train"},
-      {.name = "--out", .value = "DIR", .help = "the model folder to write", .required = true},
-      {.name = "--resume",
-       .type = ValueType::flag,
-       .help = "go on with the unfinished run in --out, to the same bits at the same --threads"},
-      {.name = "--from", .value = "MODEL", .help = "fine-tune this model instead of a new one"},
-      {.name = "--preset",
-       .value = "NAME",
-       .initial = "tiny",
-       .help = "sizes of the model",
-       .choices = {"nano", "tiny", "small", "medium", "large"}},
-      {.name = "--family",
-       .value = "NAME",
-       .initial = "llama",
-       .help = "kind of transformer",
-       .choices = {"llama", "gpt2"}},
-      {.name = "--width",
-       .type = ValueType::integer,
-       .value = "D",
-       .help = "model width, instead of the preset's",
-       .min = 1},
-      {.name = "--layers", .type = ValueType::integer, .value = "N", .help = "number of blocks", .min = 1},
-      {.name = "--heads", .type = ValueType::integer, .value = "H", .help = "attention heads", .min = 1},
-      {.name = "--kv-heads",
-       .type = ValueType::integer,
-       .value = "N",
-       .help = "key and value heads",
-       .min = 1},
-      {.name = "--feed-forward",
-       .type = ValueType::integer,
-       .value = "F",
-       .help = "feed-forward width",
-       .min = 1},
-      {.name = "--context",
-       .type = ValueType::integer,
-       .value = "T",
-       .initial = "128",
-       .help = "longest sequence in tokens; also the training sequences' length",
-       .min = 2},
-      {.name = "--untied", .type = ValueType::flag, .help = "give the head weights of its own"},
-      {.name = "--tokenizer",
-       .value = "KIND|PATH",
-       .initial = "unigram",
-       .help = "unigram or bpe (SentencePiece, trained on --train), bytes, or a tokenizer's or model's path"},
-      {.name = "--vocabulary",
-       .type = ValueType::integer,
-       .value = "V",
-       .help = "tokens, instead of the preset's",
-       .min = 257},
-      {.name = "--ratio",
-       .type = ValueType::number,
-       .value = "R",
-       .help = "make the whole model R times smaller than dense: ranks are picked for every map",
-       .min = 1},
-      {.name = "--ratio-shape",
-       .value = "SHAPE",
-       .initial = "chain",
-       .help = "the weight shape --ratio uses",
-       .choices = {"chain", "mpo", "btt"}},
-      {.name = "--shape",
-       .value = "PART=SHAPE",
-       .help = "shape of a part (embedding, attention, ffn, head) or of a map (up_proj): ffn=chain:rank=48",
-       .repeated = true},
-      {.name = "--levels",
-       .type = ValueType::integer,
-       .value = "N",
-       .initial = "1",
-       .help = "nested ranks a chain, all trained (sandwich, distilled from the largest)",
-       .min = 1,
-       .max = 4},
-      {.name = "--steps",
-       .type = ValueType::integer,
-       .value = "N",
-       .help = "length of the run in updates",
-       .min = 1},
-      {.name = "--epochs",
-       .type = ValueType::number,
-       .value = "X",
-       .help = "… or in passes over the text",
-       .min = 0},
-      {.name = "--minutes",
-       .type = ValueType::number,
-       .value = "X",
-       .help = "… or in wall-clock time",
-       .min = 0},
-      {.name = "--batch",
-       .type = ValueType::integer,
-       .value = "B",
-       .initial = "16",
-       .help = "sequences an update",
-       .min = 1},
-      {.name = "--micro-batch",
-       .type = ValueType::integer,
-       .value = "B",
-       .initial = "0",
-       .help = "sequences a worker passes at once, gradients adding up; 0: about 512 tokens",
-       .min = 0},
-      {.name = "--learning-rate",
-       .type = ValueType::number,
-       .value = "X",
-       .initial = "0.003",
-       .help = "largest step size; each core has its own share of it",
-       .min = 0},
-      {.name = "--warmup",
-       .type = ValueType::number,
-       .value = "X",
-       .initial = "0.05",
-       .help = "share of the run with a rising rate"},
-      {.name = "--final-rate",
-       .type = ValueType::number,
-       .value = "X",
-       .initial = "0.05",
-       .help = "share of the rate at the end of the cosine"},
-      {.name = "--weight-decay",
-       .type = ValueType::number,
-       .value = "X",
-       .initial = "0.1",
-       .help = "decoupled, of matrices"},
-      {.name = "--beta1", .type = ValueType::number, .value = "X", .initial = "0.9", .help = "of AdamW"},
-      {.name = "--beta2", .type = ValueType::number, .value = "X", .initial = "0.95", .help = "of AdamW"},
-      {.name = "--clip",
-       .type = ValueType::number,
-       .value = "X",
-       .initial = "1",
-       .help = "largest gradient norm; 0: off"},
-      {.name = "--dropout",
-       .type = ValueType::number,
-       .value = "P",
-       .initial = "0",
-       .help = "on the embedding and both branches of each block"},
-      {.name = "--ema",
-       .type = ValueType::number,
-       .value = "X",
-       .initial = "0",
-       .help = "decay of averaged weights, validated and saved instead; 0: off"},
-      {.name = "--validate-every",
-       .type = ValueType::integer,
-       .value = "N",
-       .initial = "0",
-       .help = "steps between validations; 0: 20 times a run",
-       .min = 0},
-      {.name = "--patience",
-       .type = ValueType::integer,
-       .value = "N",
-       .initial = "0",
-       .help = "end after so many validations without a new best; 0: never",
-       .min = 0},
-      {.name = "--checkpoint-seconds",
-       .type = ValueType::number,
-       .value = "X",
-       .initial = "30",
-       .help = "most time between checkpoints",
-       .min = 0},
-      {.name = "--checkpoint-steps",
-       .type = ValueType::integer,
-       .value = "N",
-       .initial = "0",
-       .help = "also after so many steps; 0: by time only",
-       .min = 0},
-      {.name = "--seed",
-       .type = ValueType::integer,
-       .value = "N",
-       .initial = "1",
-       .help = "of weights, data order and dropout",
-       .min = 0},
-      {.name = "--threads",
-       .type = ValueType::integer,
-       .value = "N",
-       .initial = "0",
-       .help = "0: all cores",
-       .min = 0,
-       .max = 1024},
-      {.name = "--quiet", .type = ValueType::flag, .help = "no progress bar"},
-  };
-  return options;
 }
 
 }  // namespace qtf::cli

@@ -12,13 +12,13 @@
 
 namespace qtf::cli {
 
-/// The options of `qtf train`.
+/// The options of `qtf train` (train_options.cc).
 const std::vector<Option>& train_options();
 
 /// What a job points into. Keep it alive while the job runs.
 struct TrainSetup {
   std::shared_ptr<const text::Tokenizer> tokenizer;
-  std::unique_ptr<model::Transformer<float>> model;
+  std::unique_ptr<model::Transformer<float>> model, teacher;
   std::optional<text::TokenFile> train_file, valid_file;
   std::optional<FolderLock> lock;
   std::string decisions;  ///< what was chosen for the user, for decisions.jsonl

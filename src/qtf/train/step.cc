@@ -36,7 +36,8 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
     options.gradient_scale = 1.0 / static_cast<double>(batch.rows());
     options.dropout = {input.dropout, input.dropout_key, first * batch.length};
     options.distilled_levels = input.distilled_levels;
-    nats += model_.forward_backward(part, options, gradients.data(), arenas_[static_cast<size_t>(worker)]);
+    nats += model_.forward_backward(part, options, gradients.data(), arenas_[static_cast<size_t>(worker)],
+                                    input.teacher);
   }
   return nats;
 }

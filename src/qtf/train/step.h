@@ -17,10 +17,11 @@ struct StepInput {
   double dropout = 0;
   uint64_t dropout_key = 0;
   std::vector<int> distilled_levels;
+  model::Teacher<float> teacher;
 };
 
 struct StepResult {
-  double nats_per_token = 0;
+  double nats_per_token = 0;  ///< of the text; of the teacher's divergence where its weight is 1
   double gradient_norm = 0;
 };
 

@@ -46,6 +46,24 @@ void validate(const TrainOptions& o) {
   check(o.adamw.beta2 >= 0 && o.adamw.beta2 < 1, "--beta2", "in [0, 1)", o.adamw.beta2);
 }
 
+void validate(const model::Teacher<float>& teacher, const model::ModelConfig& pupil) {
+  if (!teacher.model) return;
+  check(teacher.weight > 0 && teacher.weight <= 1, "--teacher-weight", "above 0 and at most 1",
+        teacher.weight);
+  check(teacher.temperature >= 0.1 && teacher.temperature <= 100, "--teacher-temperature", "0.1 to 100",
+        teacher.temperature);
+  const model::ModelConfig& its = teacher.model->config();
+  if (its.vocabulary != pupil.vocabulary) {
+    throw_input_error("train",
+                      "the teacher has a vocabulary of {}, the model of {}; they must share a tokenizer",
+                      its.vocabulary, pupil.vocabulary);
+  }
+  if (its.context < pupil.context) {
+    throw_input_error("train", "the teacher's context is {}; give --context {} or less, not {}", its.context,
+                      its.context, pupil.context);
+  }
+}
+
 namespace {
 
 /// One run. Members are its state; run() reads like the recipe.
@@ -152,6 +170,7 @@ class Run {
     input.dropout = options_.dropout;
     input.dropout_key = Random{options_.seed, 0xD20}.bits(static_cast<uint64_t>(progress_.step));
     input.distilled_levels = levels_of_step();
+    input.teacher = job_.teacher;
 
     const auto start = Clock::now();
     const StepResult result = stepper_.step(input);
@@ -183,8 +202,11 @@ class Run {
   void show_step(const StepInput& input, const StepResult& result, double took) {
     const auto tokens = static_cast<double>(input.batch.rows());
     const double passes = 1 + static_cast<double>(input.distilled_levels.size());
-    const double share =
-        passes * training_flops(job_.model->config(), input.batch.rows(), context_) / took / peak_;
+    double flops = passes * training_flops(job_.model->config(), input.batch.rows(), context_);
+    // A teacher only goes forward: a third of a step.
+    if (input.teacher.model)
+      flops += training_flops(input.teacher.model->config(), input.batch.rows(), context_) / 3;
+    const double share = flops / took / peak_;
     metrics_->write({{"event", "step"},
                      {"step", progress_.step},
                      {"tokens", progress_.step * input.batch.rows()},
@@ -328,6 +350,7 @@ TrainSummary train(TrainJob& job, ThreadPool& pool, const std::atomic<int>* stop
   if (job.options.nested && model::level_count(job.model->config()) < 2) {
     throw_input_error("train", "nested training needs a model with levels; add --levels 4");
   }
+  validate(job.teacher, job.model->config());
   return Run(job, pool, stop).run();
 }
 

@@ -41,6 +41,7 @@ struct TrainOptions {
 struct TrainJob {
   model::Transformer<float>* model = nullptr;
   std::shared_ptr<const text::Tokenizer> tokenizer;
+  model::Teacher<float> teacher;  ///< distillation; its model has the same vocabulary; it must be prepared
   TokenRange train, valid;
   text::TextCounts valid_counts;
   std::filesystem::path out;  ///< the model folder; config.json and tokenizer are there already
@@ -62,10 +63,13 @@ struct TrainSummary {
 /// Throws InputError for options out of range or that contradict each other.
 void validate(const TrainOptions& options);
 
+/// Throws InputError unless the teacher, if there is one, can teach a model of this configuration.
+void validate(const model::Teacher<float>& teacher, const model::ModelConfig& pupil);
+
 /// Runs or resumes a job. The best weights by validation stand in out/model.safetensors, metrics in
 /// out/metrics.jsonl; the model holds them too on return. stop: polled every step, a signal's number ends the
 /// run with a checkpoint. Throws InputError if the loss is no longer finite (the last checkpoint stays
-/// usable).
+/// usable), or if the teacher does not fit the model.
 TrainSummary train(TrainJob& job, ThreadPool& pool, const std::atomic<int>* stop = nullptr);
 
 }  // namespace qtf::train

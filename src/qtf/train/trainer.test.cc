@@ -53,8 +53,10 @@ struct Outcome {
 /// Runs of one model on one text, each in a folder of its own.
 class Training {
  public:
-  explicit Training(const TrainOptions& options, const ModelCase& c = model_cases()[0])
-      : options_(options), config_(small_config(c)) {}
+  /// teacher_weight: above 0, the runs learn from a model of another width too.
+  explicit Training(const TrainOptions& options, const ModelCase& c = model_cases()[0],
+                    double teacher_weight = 0)
+      : options_(options), config_(small_config(c)), teacher_weight_(teacher_weight) {}
 
   /// Trains in `folder`; `stop` ends it early.
   Outcome run(const std::filesystem::path& folder, bool resume, const std::atomic<int>* stop = nullptr,
@@ -70,6 +72,8 @@ class Training {
     job.valid_counts = count_text(job.valid, *job.tokenizer);
     job.out = folder, job.name = "test";
     job.identity = {{"text", corpus_.file().text_sha256()}};
+    const auto expert = make_expert();
+    if (teacher_weight_ > 0) job.teacher = {expert.get(), teacher_weight_, 2};
     job.options = options_;
     job.resume = resume, job.progress = false;
     ThreadPool pool(threads);
@@ -109,6 +113,16 @@ class Training {
   const SmallCorpus& corpus() const { return corpus_; }
 
  private:
+  static std::unique_ptr<model::Transformer<float>> make_expert() {
+    model::ModelConfig config = small_config();
+    config.width = 24, config.layers = 1;
+    auto expert = std::make_unique<model::Transformer<float>>(config);
+    expert->initialise(4);
+    ThreadPool pool(1);
+    expert->prepare(tt::Use::inference, pool);
+    return expert;
+  }
+
   static size_t count_lines(const std::filesystem::path& path) {
     if (!std::filesystem::exists(path)) return 0;
     const std::string text = read_file(path);
@@ -118,6 +132,7 @@ class Training {
   TrainOptions options_;
   model::ModelConfig config_;
   SmallCorpus corpus_{small_text(1500)};
+  double teacher_weight_;
 };
 
 void expect_equal(const Outcome& a, const Outcome& b, const std::string& what) {
@@ -134,6 +149,7 @@ struct ResumeCase {
   std::string name;
   std::function<void(TrainOptions&)> set = [](TrainOptions&) {};
   size_t model = 0;  // in model_cases()
+  double teacher = 0;
 };
 
 void PrintTo(const ResumeCase& c, std::ostream* out) {
@@ -151,6 +167,8 @@ const std::vector<ResumeCase>& resume_cases() {
        .set = [](TrainOptions& o) { o.ema = 0.8, o.dropout = 0.1, o.nested = true; },
        .model = 7},
       {.name = "train_of_many_cores", .model = 5},
+      {.name = "taught", .teacher = 0.5},
+      {.name = "taught_nested", .set = [](TrainOptions& o) { o.nested = true; }, .model = 7, .teacher = 1},
   };
   return table;
 }
@@ -160,7 +178,7 @@ class Resume : public testing::TestWithParam<ResumeCase> {
   Training training() const {
     TrainOptions options = small_options();
     GetParam().set(options);
-    return Training(options, model_cases()[GetParam().model]);
+    return Training(options, model_cases()[GetParam().model], GetParam().teacher);
   }
 };
 INSTANTIATE_TEST_SUITE_P(Table, Resume, testing::ValuesIn(resume_cases()),
@@ -360,6 +378,40 @@ TEST(Trainer, ResumeRefusesAnotherRun) {
   averaged.ema = 0.5;
   const Training other(averaged);
   EXPECT_NE(error_of<IoError>([&] { other.run(folder.path(), true); }).find("average"), std::string::npos);
+}
+
+TEST(Teacher, ChangesWhatIsLearned) {
+  const Outcome alone = Training(small_options()).run_alone();
+  const Outcome taught = Training(small_options(), model_cases()[0], 0.5).run_alone();
+  EXPECT_NE(alone.weights, taught.weights);
+  // The loss told is the text's: before the first update, both have the same.
+  EXPECT_EQ(alone.metrics[1].at("loss"), taught.metrics[1].at("loss"));
+  EXPECT_NE(alone.metrics[2].at("loss"), taught.metrics[2].at("loss"));
+}
+
+TEST(Teacher, MustFitThePupil) {
+  const model::ModelConfig pupil = small_config();
+  model::ModelConfig words = pupil, short_sighted = pupil;
+  words.vocabulary = 300, short_sighted.context = 8;
+  const model::Transformer<float> fine(pupil), other_words(words), other_context(short_sighted);
+  EXPECT_NO_THROW(validate(model::Teacher<float>{}, pupil));
+  EXPECT_NO_THROW(validate({&fine, 1, 4}, pupil));
+  const struct {
+    model::Teacher<float> teacher;
+    std::string reason;
+  } cases[] = {
+      {{&fine, 0, 1}, "--teacher-weight must be above 0 and at most 1, got 0"},
+      {{&fine, 1.1, 1}, "--teacher-weight"},
+      {{&fine, NAN, 1}, "--teacher-weight"},
+      {{&fine, 0.5, 0}, "--teacher-temperature must be 0.1 to 100, got 0"},
+      {{&fine, 0.5, 101}, "--teacher-temperature"},
+      {{&other_words, 0.5, 1}, "vocabulary of 300, the model of 257"},
+      {{&other_context, 0.5, 1}, "the teacher's context is 8; give --context 8 or less, not 16"},
+  };
+  for (const auto& c : cases) {
+    const std::string error = error_of<InputError>([&] { validate(c.teacher, pupil); });
+    EXPECT_NE(error.find(c.reason), std::string::npos) << c.reason << ": " << error;
+  }
 }
 
 TEST(TrainOptions, AreChecked) {
