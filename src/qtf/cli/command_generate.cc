@@ -23,13 +23,13 @@ model::GenerateOptions read_options(const Arguments& arguments, const model::Mod
 }
 
 void run(const Arguments& arguments, const Streams& streams) {
-  ThreadPool pool(1);
+  ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "generate");
   const model::GenerateOptions options = read_options(arguments, loaded.model->config());
   loaded.model->prepare(tt::Use::inference, pool);
   const auto stream = [&](std::string_view piece) { streams.out << piece << std::flush; };
   const model::Generation result =
-      model::generate(*loaded.model, *loaded.tokenizer, arguments.text("--prompt"), options, stream);
+      model::generate(*loaded.model, *loaded.tokenizer, arguments.text("--prompt"), options, stream, &pool);
   streams.out << "\n";
   if (!arguments.flag("--stats")) return;
   streams.err << fmt::format("prompt {} tokens in {:.1f} ms, {} tokens at {:.0f} tokens/s\n",
@@ -103,6 +103,13 @@ const Command kGenerateCommand{
                  .help = "nested level, 1 the smallest; 0: the largest",
                  .min = 0,
                  .max = 4},
+                {.name = "--threads",
+                 .type = ValueType::integer,
+                 .value = "N",
+                 .initial = "0",
+                 .help = "0: all cores; the text does not depend on it",
+                 .min = 0,
+                 .max = 1024},
                 {.name = "--stats", .type = ValueType::flag, .help = "print speeds on standard error"}},
     .run = run,
 };

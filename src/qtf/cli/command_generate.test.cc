@@ -27,6 +27,8 @@ TEST_F(Generate, TheSameSeedGivesTheSameText) {
   EXPECT_EQ(greedy, generate({"--temperature", "0", "--seed", "9"})) << "greedy draws nothing";
   EXPECT_EQ(greedy, generate({"--top-k", "1", "--seed", "9"}));
   EXPECT_EQ(greedy, generate({"--min-p", "1", "--seed", "9"}));
+  for (const char* threads : {"1", "3"})
+    EXPECT_EQ(greedy, generate({"--temperature", "0", "--threads", threads}));
 }
 
 TEST_F(Generate, IsAlwaysValidUtf8AndGoesOnBeyondTheContext) {

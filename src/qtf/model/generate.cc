@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "qtf/base/error.h"
+#include "qtf/model/inference.h"
 #include "qtf/text/utf8.h"
 
 namespace qtf::model {
@@ -69,8 +71,9 @@ namespace {
 /// The model's state while it writes: tokens so far and their cache.
 class Writer {
  public:
-  Writer(const Transformer<float>& model, int level)
+  Writer(const Transformer<float>& model, int level, ThreadPool& pool)
       : model_(model),
+        inference_(model, pool),
         level_(level),
         cache_(model.make_cache(model.config().context)),
         hidden_(static_cast<size_t>(model.config().context * model.config().width)),
@@ -82,8 +85,8 @@ class Writer {
     const Chunk<float> chunk{tokens, &cache_};
     const auto rows = static_cast<int64_t>(tokens.size());
     const Matrix<float> hidden(hidden_.data(), rows, config.width);
-    model_.forward({&chunk, 1}, level_, hidden, arena_);
-    model_.logits(hidden.row_block(rows - 1, 1), level_, {logits_.data(), 1, config.vocabulary}, arena_);
+    inference_.forward({&chunk, 1}, level_, hidden);
+    inference_.logits(hidden.row_block(rows - 1, 1), level_, {logits_.data(), 1, config.vocabulary});
     return logits_;
   }
 
@@ -92,10 +95,10 @@ class Writer {
 
  private:
   const Transformer<float>& model_;
+  Inference<float> inference_;
   int level_;
   nn::KvCache<float> cache_;
   std::vector<float> hidden_, logits_;
-  Arena arena_;
 };
 
 std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,
@@ -136,7 +139,7 @@ void check_options(const Transformer<float>& model, const GenerateOptions& optio
 
 Generation generate(const Transformer<float>& model, const text::Tokenizer& tokenizer,
                     std::string_view prompt, const GenerateOptions& options,
-                    const std::function<void(std::string_view)>& stream) {
+                    const std::function<void(std::string_view)>& stream, ThreadPool* pool) {
   check_options(model, options);
   std::vector<int32_t> history = encode_prompt(model, tokenizer, prompt);
   Generation result;
@@ -147,7 +150,8 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
     if (stream && !piece.empty()) stream(piece);
   };
 
-  Writer writer(model, options.level);
+  std::optional<ThreadPool> own;
+  Writer writer(model, options.level, pool ? *pool : own.emplace(1));
   auto start = std::chrono::steady_clock::now();
   std::span<const float> logits = writer.extend(history);
   result.prompt_seconds = seconds_since(start);

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "qtf/base/thread_pool.h"
 #include "qtf/model/sampler.h"
 #include "qtf/model/transformer.h"
 #include "qtf/text/tokenizer.h"
@@ -30,11 +31,12 @@ struct Generation {
 
 /// Continues `prompt`. `stream` gets the text in pieces that are whole UTF-8 characters, as soon as no stop
 /// text can begin in them. When the context is full, generation goes on with its last half (older tokens are
-/// forgotten). The same model, prompt, options and seed give the same tokens. Throws InputError for a prompt
-/// longer than the context (saying both lengths), bad options or a tokenizer that is not the model's.
+/// forgotten). The same model, prompt, options and seed give the same tokens, on any number of threads:
+/// `pool`'s, or the calling one alone if null. Throws InputError for a prompt longer than the context (saying
+/// both lengths), bad options or a tokenizer that is not the model's.
 Generation generate(const Transformer<float>& model, const text::Tokenizer& tokenizer,
                     std::string_view prompt, const GenerateOptions& options,
-                    const std::function<void(std::string_view)>& stream = {});
+                    const std::function<void(std::string_view)>& stream = {}, ThreadPool* pool = nullptr);
 
 /// Holds back what is not yet sure to be shown: an unfinished UTF-8 character, or the beginning of a stop
 /// text.
