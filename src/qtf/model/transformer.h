@@ -117,6 +117,16 @@ class Transformer {
   /// The embedding's, blocks' and head's maps in layout().maps order.
   const std::vector<const nn::Linear<T>*>& linears() const { return linears_; }
 
+  /// The parts, for passes that go block by block and see what lies between them (compress/).
+  std::span<const nn::Block<T>> blocks() const { return blocks_; }
+  const nn::BlockSpec<T>& block_spec() const { return spec_; }
+  const nn::Norm<T>& final_norm() const { return final_norm_; }
+  const nn::Linear<T>& head() const { return config_.tied ? embedding_ : head_; }
+
+  /// x[rows, D] = the blocks' input. saved: the embedding map's gather_saved_size numbers, or null.
+  void embed(std::span<const int32_t> tokens, std::span<const nn::Segment<T>> segments, Matrix<T> x, T* saved,
+             int level, Arena& arena) const;
+
  private:
   friend class Inference<T>;  // the same passes, by a team
   struct Forward;             // what one pass keeps for backward
@@ -125,10 +135,6 @@ class Transformer {
   nn::Linear<T> make_linear(size_t map_index);
   nn::Norm<T> make_norm(const std::string& name);
   void make_rope_tables();
-  const nn::Linear<T>& head() const { return config_.tied ? embedding_ : head_; }
-
-  void embed(std::span<const int32_t> tokens, std::span<const nn::Segment<T>> segments, Matrix<T> x, T* saved,
-             int level, Arena& arena) const;
   void embed_backward(const TokenBatch& batch, ConstMatrix<T> dx, const T* saved, T* gradients, int level,
                       Arena& arena) const;
   void run_blocks(const nn::Pass<T>& pass, Matrix<T> x, Matrix<T> hidden, Forward* keep, Arena& arena) const;
