@@ -6,6 +6,7 @@
 namespace qtf::cli {
 
 extern const Command kTrainCommand;
+extern const Command kCompressCommand;
 extern const Command kEvalCommand;
 extern const Command kGenerateCommand;
 extern const Command kInfoCommand;
@@ -17,8 +18,8 @@ extern const Command kDocsCommand;
 
 const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> table{
-      &kTrainCommand,  &kEvalCommand, &kGenerateCommand, &kInfoCommand, &kTokenizeCommand,
-      &kReportCommand, &kHelpCommand, &kVersionCommand,  &kDocsCommand,
+      &kTrainCommand,    &kCompressCommand, &kEvalCommand, &kGenerateCommand, &kInfoCommand,
+      &kTokenizeCommand, &kReportCommand,   &kHelpCommand, &kVersionCommand,  &kDocsCommand,
   };
   return table;
 }

@@ -1,0 +1,295 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <ostream>
+
+#include "qtf/base/parse.h"
+#include "qtf/base/progress.h"
+#include "qtf/cli/open_model.h"
+#include "qtf/compress/compress.h"
+#include "qtf/compress/sequential.h"
+#include "qtf/text/corpus.h"
+#include "qtf/text/token_file.h"
+
+namespace qtf::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using compress::Calibration;
+using compress::Sequences;
+
+// Longer windows than this teach no more about the maps, and cost attention.
+constexpr int64_t kWindow = 256;
+
+/// A folder that appears whole or not at all: written beside its place, then renamed.
+class NewModelFolder {
+ public:
+  explicit NewModelFolder(fs::path out) : out_(std::move(out)), temporary_(out_.string() + ".tmp") {
+    fs::remove_all(temporary_);
+    std::error_code error;
+    fs::create_directories(temporary_, error);
+    if (error)
+      throw_io_error("compress", "cannot make the folder {}: {}; choose another --out", temporary_.string(),
+                     error.message());
+  }
+  ~NewModelFolder() {
+    std::error_code ignored;
+    fs::remove_all(temporary_, ignored);
+  }
+  NewModelFolder(const NewModelFolder&) = delete;
+  NewModelFolder& operator=(const NewModelFolder&) = delete;
+
+  fs::path operator/(const std::string& name) const { return temporary_ / name; }
+  const fs::path& path() const { return temporary_; }
+  void keep() { fs::rename(temporary_, out_); }
+
+ private:
+  fs::path out_, temporary_;
+};
+
+fs::path read_out(const Arguments& arguments) {
+  fs::path out = fs::path(arguments.text("--out")).lexically_normal();
+  if (!out.has_filename()) out = out.parent_path();
+  if (out.empty()) throw UsageError("--out is empty; name the model folder to write");
+  if (fs::exists(out) && !(fs::is_directory(out) && fs::is_empty(out)))
+    throw_input_error("compress", "--out {} exists already; choose another folder", out.string());
+  return out;
+}
+
+/// Ratios or a count, as the most parameters of each level, increasing.
+std::vector<int64_t> read_sizes(const Arguments& arguments, int64_t dense) {
+  const int given =
+      arguments.given("--ratio") + arguments.given("--max-params") + arguments.given("--levels");
+  if (given == 0) throw UsageError("compress: give --ratio R, --max-params N or --levels R,R,…");
+  if (arguments.given("--ratio") && arguments.given("--max-params"))
+    throw UsageError("--ratio and --max-params contradict each other; give one");
+  if (arguments.given("--levels") && given > 1)
+    throw UsageError("--levels names every size itself; leave --ratio and --max-params out");
+  if (arguments.given("--max-params")) return {arguments.integer("--max-params")};
+  const auto size = [&](double ratio) { return static_cast<int64_t>(static_cast<double>(dense) / ratio); };
+  if (arguments.given("--ratio")) return {size(arguments.number("--ratio"))};
+  std::vector<int64_t> sizes;
+  const std::string text = arguments.text("--levels");
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const std::string item = text.substr(begin, end - begin);
+    char* stop = nullptr;
+    const double ratio = std::strtod(item.c_str(), &stop);
+    if (item.empty() || *stop != '\0' || !(ratio >= 1) || !std::isfinite(ratio))
+      throw_input_error("--levels", "expected ratios of at least 1 such as 1.5,2,3,4, got '{}'", text);
+    sizes.push_back(size(ratio));
+    begin = end + 1;
+  }
+  std::sort(sizes.begin(), sizes.end());
+  if (sizes.size() > 4 || std::adjacent_find(sizes.begin(), sizes.end()) != sizes.end())
+    throw_input_error("--levels", "expected 1 to 4 different ratios, got '{}'", text);
+  return sizes;
+}
+
+Sequences read_documents(const Arguments& arguments, const model::LoadedModel& loaded, int64_t length,
+                         int64_t max_tokens) {
+  const text::Corpus corpus(arguments.text("--calibrate"));
+  const int32_t bos = loaded.model->config().bos_token;
+  Sequences all;
+  for (const std::string_view whole : corpus.texts()) {
+    for (const std::string_view document : text::split_documents(whole, arguments.text("--separator"))) {
+      const auto begin = static_cast<size_t>(all.rows());
+      if (bos >= 0) all.tokens.push_back(bos);
+      loaded.tokenizer->encode(document, all.tokens);
+      all.tokens.resize(std::min(all.tokens.size(), begin + static_cast<size_t>(length)));
+      all.ends.push_back(all.rows());
+    }
+  }
+  if (all.rows() <= max_tokens) return all;
+  // Evenly spaced documents.
+  Sequences some;
+  const int64_t count = std::max<int64_t>(1, all.count() * max_tokens / all.rows());
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t d = all.count() * i / count;
+    some.tokens.insert(some.tokens.end(), all.tokens.begin() + all.begin_of(d),
+                       all.tokens.begin() + all.ends[static_cast<size_t>(d)]);
+    some.ends.push_back(some.rows());
+  }
+  return some;
+}
+
+/// What --calibrate gives: a text, or moments that an earlier call stored.
+struct CalibrationInput {
+  Sequences text;
+  std::string sha256;
+  std::optional<fs::path> stored;
+};
+
+CalibrationInput read_calibration(const Arguments& arguments, const model::LoadedModel& loaded) {
+  CalibrationInput input;
+  fs::path path = arguments.text("--calibrate");
+  if (fs::is_regular_file(path / "calibration.safetensors")) path /= "calibration.safetensors";
+  if (path.extension() == ".safetensors") {
+    input.stored = path;
+    return input;
+  }
+  const model::ModelConfig& config = loaded.model->config();
+  const int64_t max_tokens = arguments.integer("--calibrate-tokens");
+  if (arguments.given("--separator")) {
+    input.text =
+        read_documents(arguments, loaded, std::min<int64_t>(config.context, 2 * kWindow), max_tokens);
+    input.sha256 = text::Corpus(path).sha256();
+  } else {
+    const text::TokenFile file = text::tokenize_corpus(path, *loaded.tokenizer);
+    input.text = compress::windows_of(
+        file.size(), [&](int64_t first, std::span<int32_t> out) { file.copy(first, out); },
+        std::min(config.context, kWindow), max_tokens);
+    input.sha256 = file.text_sha256();
+  }
+  int64_t widest = 0;
+  for (const model::MapSpec& map : model::linear_maps(config)) widest = std::max(widest, map.in);
+  if (input.text.rows() < widest)
+    throw_input_error("compress",
+                      "the calibration text gives {} tokens; at least {} are needed, as many as the widest "
+                      "map has inputs",
+                      input.text.rows(), widest);
+  return input;
+}
+
+nlohmann::ordered_json map_json(const compress::CompressedMap& map) {
+  return {{"map", map.name},
+          {"out", map.out},
+          {"in", map.in},
+          {"shape", tt::to_string(map.shape)},
+          {"parameters", map.parameters},
+          {"predicted_loss", map.predicted_loss},
+          {"error", map.error},
+          {"output_error", map.output_error},
+          {"seconds", map.seconds}};
+}
+
+void run(const Arguments& arguments, const Streams& streams) {
+  const auto begin = std::chrono::steady_clock::now();
+  const fs::path out = read_out(arguments);
+  ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
+  const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "compress");
+  const int64_t dense_parameters = model::dense_parameter_count(loaded.model->config());
+
+  compress::CompressOptions options;
+  options.method = &compress::find_method(arguments.text("--method"));
+  options.max_parameters = read_sizes(arguments, dense_parameters);
+  if (options.method->kind != tt::ShapeKind::chain && options.max_parameters.size() > 1)
+    throw_input_error("compress", "--method {} has no nested levels; chain has", options.method->name);
+  const CalibrationInput input = read_calibration(arguments, loaded);
+
+  std::optional<Progress> progress;
+  if (!arguments.flag("--quiet")) progress.emplace("compress", 1000);
+  const auto show = [&](double share, std::string_view what) {
+    if (progress) progress->update(static_cast<int64_t>(1000 * share), std::string(what));
+  };
+  show(0, "calibrating");
+  const auto original = compress::dense_copy(*loaded.model, pool);
+  Calibration calibration = input.stored ? compress::load_calibration(*input.stored, original->config())
+                                         : compress::calibrate(*original, input.text, pool);
+  if (!input.stored) calibration.text_sha256 = input.sha256;
+  options.progress = [&](double share, std::string_view what) { show(0.3 + 0.6 * share, what); };
+  const compress::Compressed result = compress::compress(*original, calibration, input.text, options, pool);
+  show(0.95, "measuring");
+
+  const int64_t parameters = model::parameter_count(result.model->config());
+  nlohmann::ordered_json report = {
+      {"method", options.method->name},
+      {"parameters", parameters},
+      {"dense_parameters", dense_parameters},
+      {"ratio", static_cast<double>(dense_parameters) / static_cast<double>(parameters)},
+      {"predicted_loss", result.predicted_loss}};
+  if (input.text.count() > 0)
+    report["calibration_kl"] = compress::mean_divergence(*original, *result.model, input.text, 0, pool);
+  report["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  for (const compress::CompressedMap& map : result.maps) report["maps"].push_back(map_json(map));
+
+  NewModelFolder folder(out);
+  model::save_description(folder.path(), result.model->config(), *loaded.tokenizer);
+  model::save_weights(folder.path(), result.model->layout(), result.model->parameters());
+  compress::save_calibration(folder / "calibration.safetensors", calibration);
+  write_file_atomically(folder / "decisions.jsonl", result.decisions);
+  write_file_atomically(folder / "report.json", report.dump(1) + "\n");
+  folder.keep();
+
+  show(1, "done");
+  progress.reset();
+  if (arguments.flag("--json")) {
+    streams.out << report.dump() << "\n";
+    return;
+  }
+  streams.out << fmt::format("{} parameters of {} (ratio {:.2f}) by {} in {:.1f} s\n",
+                             format_count(parameters), format_count(dense_parameters),
+                             report["ratio"].get<double>(), options.method->name,
+                             report["seconds"].get<double>());
+  if (report.contains("calibration_kl"))
+    streams.out << fmt::format("KL to the original on the calibration text: {:.4f} nats/token\n",
+                               report["calibration_kl"].get<double>());
+  streams.out << fmt::format(
+      "The model is in {}; go on training it with: qtf train --from {} --train FILE --out DIR\n",
+      out.string(), out.string());
+}
+
+}  // namespace
+
+extern const Command kCompressCommand;
+const Command kCompressCommand{
+    .name = "compress",
+    .summary = "Make a smaller model of a trained one",
+    .details =
+        "Passes a calibration text through the model, decides every map's rank so that the whole model loses "
+        "least within the budget, and decomposes the weights. The calibration's moments are stored in the "
+        "new "
+        "folder: give that folder as --calibrate to compress to another size without the text (without "
+        "error-correcting targets then). --levels makes one model of several nested sizes.",
+    .example = {.call = "qtf compress book-model --out book-small --calibrate book.txt --ratio 2"},
+    .options = {{.name = "MODEL", .help = "a model folder, or a llama2.c .bin", .required = true},
+                {.name = "--out", .value = "DIR", .help = "the model folder to write", .required = true},
+                {.name = "--calibrate",
+                 .value = "FILE",
+                 .help =
+                     "a text that is like what the model is for, or a folder with calibration.safetensors",
+                 .required = true},
+                {.name = "--calibrate-tokens",
+                 .type = ValueType::integer,
+                 .value = "N",
+                 .initial = "16k",
+                 .help = "tokens of it to use, evenly spaced",
+                 .min = 1},
+                {.name = "--separator",
+                 .value = "STR",
+                 .help = "split the text here and take each document alone, cut at the context"},
+                {.name = "--ratio",
+                 .type = ValueType::number,
+                 .value = "R",
+                 .help = "dense parameters / parameters of the whole model",
+                 .min = 1},
+                {.name = "--max-params",
+                 .type = ValueType::integer,
+                 .value = "N",
+                 .help = "most parameters of the whole model, instead of --ratio",
+                 .min = 1},
+                {.name = "--levels",
+                 .value = "R,R,…",
+                 .help =
+                     "nested sizes of one model as ratios, such as 1.5,2,3,4; the file has the largest's"},
+                {.name = "--method",
+                 .value = "NAME",
+                 .initial = "chain",
+                 .help = "how maps are decomposed",
+                 .choices = {"chain", "whitened-svd", "svd", "btt", "mpo"}},
+                {.name = "--threads",
+                 .type = ValueType::integer,
+                 .value = "N",
+                 .initial = "0",
+                 .help = "0: all cores",
+                 .min = 0,
+                 .max = 1024},
+                {.name = "--quiet", .type = ValueType::flag, .help = "no progress bar"},
+                {.name = "--json", .type = ValueType::flag, .help = "print the report as one JSON object"}},
+    .run = run,
+};
+
+}  // namespace qtf::cli

@@ -1,0 +1,72 @@
+#include "qtf/cli/cli_test.h"
+
+namespace qtf::cli {
+namespace {
+
+class CompressCommand : public testing::Test {
+ protected:
+  std::vector<std::string> compress_call(const std::string& out, const std::vector<std::string>& more) const {
+    std::vector<std::string> args = {"compress",    model_,    "--out",     place_ / out, "--calibrate",
+                                     place_.book(), "--quiet", "--threads", "2"};
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  }
+  void expect_refused(const std::vector<std::string>& more, const std::string& text) const {
+    const auto before = place_.snapshot();
+    const Result result = call(compress_call("refused", more));
+    EXPECT_EQ(result.status, 2);
+    EXPECT_NE(result.err.find(text), std::string::npos) << result.err;
+    EXPECT_EQ(place_.snapshot(), before);
+  }
+
+  Workplace place_;
+  std::string model_ = place_.train("dense");
+};
+
+TEST_F(CompressCommand, MakesASmallerModelThatRunsAndTrainsOn) {
+  const auto report = call_json(compress_call("half", {"--ratio", "2"}));
+  EXPECT_LE(report["parameters"].get<int64_t>(), report["dense_parameters"].get<int64_t>() / 2);
+  const auto info = call_json({"info", place_ / "half"});
+  EXPECT_EQ(info["parameters"], report["parameters"]);
+  const auto eval = call_json({"eval", place_ / "half", "--text", place_.book(), "--against", model_});
+  EXPECT_GE(eval["kl_divergence"].get<double>(), 0);
+  const Result trained = call(place_.train_call(
+      "healed", {"--from", place_ / "half", "--preset", "nano", "--context", "32", "--tokenizer", "bytes"}));
+  EXPECT_EQ(trained.status, 2);  // these flags contradict --from
+  const Result healed = call({"train", "--train", place_.book(), "--out", place_ / "healed", "--from",
+                              place_ / "half", "--steps", "3", "--batch", "2", "--quiet", "--threads", "2"});
+  EXPECT_EQ(healed.status, 0) << healed.err;
+  EXPECT_EQ(call({"generate", place_ / "healed", "--prompt", "Line", "--tokens", "3"}).status, 0);
+}
+
+TEST_F(CompressCommand, StoredMomentsServeAnotherSizeWithoutTheText) {
+  call_json(compress_call("half", {"--ratio", "2"}));
+  const auto third = call_json({"compress", model_, "--out", place_ / "third", "--calibrate", place_ / "half",
+                                "--max-params", "20k", "--quiet"});
+  EXPECT_LE(third["parameters"].get<int64_t>(), 20000);
+  EXPECT_FALSE(third.contains("calibration_kl"));
+}
+
+TEST_F(CompressCommand, NestedSizesAreLevelsOfOneModel) {
+  call_json(compress_call("nested", {"--levels", "1.5,2,3"}));
+  for (const char* level : {"1", "2", "3"})
+    EXPECT_EQ(call({"eval", place_ / "nested", "--text", place_.book(), "--level", level}).status, 0);
+}
+
+TEST_F(CompressCommand, RefusesWhatCannotBeAndLeavesNothing) {
+  expect_refused({}, "give --ratio R, --max-params N or --levels");
+  expect_refused({"--ratio", "2", "--max-params", "1k"}, "contradict each other");
+  expect_refused({"--ratio", "400"}, "the smallest count is");
+  expect_refused({"--levels", "2,x"}, "expected ratios");
+  expect_refused({"--levels", "2,2"}, "different ratios");
+  expect_refused({"--levels", "2,3", "--method", "btt"}, "no nested levels");
+  expect_refused({"--ratio", "2", "--calibrate-tokens", "20"}, "the calibration text gives");
+  expect_refused({"--ratio", "2", "--method", "whitened"}, "whitened-svd");
+  const Result exists =
+      call({"compress", model_, "--out", model_, "--calibrate", place_.book(), "--ratio", "2"});
+  EXPECT_EQ(exists.status, 2);
+  EXPECT_NE(exists.err.find("exists already"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace qtf::cli

@@ -1,0 +1,226 @@
+#include "qtf/compress/compress.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "qtf/base/error.h"
+#include "qtf/compress/captured_map.h"
+#include "qtf/compress/plan.h"
+#include "qtf/compress/sequential.h"
+#include "qtf/tensor/gemm.h"
+#include "qtf/tt/linear_map.h"
+
+namespace qtf::compress {
+
+namespace {
+
+/// A model of other shapes with all that they share copied; its reshaped maps are zero.
+std::unique_ptr<model::Transformer<float>> with_shapes(const model::Transformer<float>& original,
+                                                       const model::ModelConfig& config, ThreadPool& pool) {
+  auto result = std::make_unique<model::Transformer<float>>(config);
+  size_t next = 0;
+  for (const model::Parameter& to : result->layout().parameters) {
+    const auto& from = original.layout().parameters;
+    for (size_t i = next; i < from.size(); ++i) {
+      if (from[i].name != to.name) continue;
+      std::copy_n(original.parameters().data() + from[i].offset, to.size,
+                  result->parameters().data() + to.offset);
+      next = i + 1;
+      break;
+    }
+  }
+  result->prepare(tt::Use::inference, pool);
+  return result;
+}
+
+/// tr(Δ·M·Δᵀ).
+double quadratic_form(ConstMatrix<double> delta, const AlignedVector<double>& moment) {
+  AlignedVector<double> product(static_cast<size_t>(delta.rows * delta.cols));
+  gemm(delta, ConstMatrix<double>(moment.data(), delta.cols, delta.cols),
+       Matrix<double>(product.data(), delta.rows, delta.cols));
+  double sum = 0;
+  for (size_t i = 0; i < product.size(); ++i) sum += product[i] * delta.data[i];
+  return sum;
+}
+
+class Compressor {
+ public:
+  Compressor(const model::Transformer<float>& original, const Calibration& calibration, const Sequences& text,
+             const CompressOptions& options, ThreadPool& pool)
+      : original_(original), calibration_(calibration), text_(text), options_(options), pool_(pool) {}
+
+  Compressed run() {
+    const double weight = choose_embedding_weight();
+    const WeightMetrics metrics(original_, calibration_, options_, weight);
+    options_.progress(0.05, "predicting losses");
+    Plan plan = make_plan(original_, metrics, options_, pool_);
+    result_.embedding_weight = weight;
+    result_.decisions = std::move(plan.decisions);
+    result_.predicted_loss = plan.total_loss;
+    result_.model = with_shapes(original_, plan.config, pool_);
+    result_.maps.resize(original_.layout().maps.size());
+    for (size_t m = 0; m < result_.maps.size(); ++m)
+      if (!plan.predicted_loss.empty()) result_.maps[m].predicted_loss = plan.predicted_loss[m];
+    if (options_.method->sequential && options_.sequential && text_.count() > 0)
+      compress_in_sequence(metrics);
+    else
+      compress_apart(metrics);
+    describe(metrics);
+    return std::move(result_);
+  }
+
+ private:
+  bool is_dense(size_t map) const {
+    return result_.model->layout().maps[map].shape.kind == tt::ShapeKind::dense;
+  }
+
+  /// Decomposes `target` (a map's weight, or what error correction makes of it) into the result's cores.
+  void decompose(model::Transformer<float>& model, size_t map, const AlignedVector<double>& target,
+                 const Metric& rows, const Metric& columns) const {
+    const model::MapParameters& place = model.layout().maps[map];
+    float* cores = model.parameters().data() + place.offset;
+    const tt::WeightShape& shape = place.shape;
+    if (shape.kind == tt::ShapeKind::chain) {
+      const int64_t rank = tt::level_rank(shape, 0);
+      const WeightedSvd svd =
+          weighted_svd(ConstMatrix<double>(target.data(), shape.out, shape.in), rows, columns);
+      for (int64_t i = 0; i < shape.out; ++i)
+        for (int64_t r = 0; r < rank; ++r) *cores++ = static_cast<float>(svd.u[i * svd.rank + r]);
+      for (int64_t i = 0; i < rank * shape.in; ++i) *cores++ = static_cast<float>(svd.v[i]);
+    } else {
+      const AlignedVector<float> narrow(target.begin(), target.end());
+      tt::from_dense(shape, narrow.data(), cores);
+    }
+    model.linears()[map]->map->prepare(model.parameters().data() + place.offset, tt::Use::inference);
+  }
+
+  void compress_map(size_t map, const WeightMetrics& metrics, const StageMoments* moments) {
+    if (is_dense(map)) return;
+    const auto begin = std::chrono::steady_clock::now();
+    const Metric rows = metrics.rows(map);
+    if (moments) {
+      const int64_t in = original_.layout().maps[map].spec.in;
+      const Metric columns =
+          Metric::from_matrix(ConstMatrix<double>(moments->inputs.data(), in, in), options_.input_shrinkage);
+      decompose(*result_.model, map, corrected_weight(weight_of(original_, map), *moments, options_.ridge),
+                rows, columns);
+    } else {
+      decompose(*result_.model, map, wide_weight(original_, map), rows, metrics.columns(map));
+    }
+    result_.maps[map].seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+
+  void compress_apart(const WeightMetrics& metrics) {
+    pool_.run([&](int worker) {
+      for (size_t m = static_cast<size_t>(worker); m < result_.maps.size();
+           m += static_cast<size_t>(pool_.size()))
+        compress_map(m, metrics, nullptr);
+    });
+  }
+
+  void compress_in_sequence(const WeightMetrics& metrics) {
+    compress_map(0, metrics, nullptr);
+    SideBySide models(original_, *result_.model, text_, pool_);
+    const size_t blocks = original_.blocks().size();
+    size_t map = 1;
+    for (size_t b = 0; b < blocks; ++b) {
+      const auto maps_in_block = static_cast<int64_t>(calibration_.blocks[b].gradients.size());
+      options_.progress(0.2 + 0.8 * static_cast<double>(b) / static_cast<double>(blocks), "decomposing");
+      for (int64_t first = 0; first < maps_in_block;) {
+        const Site site = site_of(original_.config().family, first);
+        int64_t end = first;
+        while (end < maps_in_block && site_of(original_.config().family, end) == site) ++end;
+        bool any = false;
+        for (int64_t i = first; i < end; ++i) any = any || !is_dense(map + static_cast<size_t>(i));
+        if (any) {
+          const StageMoments moments = models.stage(b, site);
+          pool_.run([&](int worker) {
+            for (int64_t i = first + worker; i < end; i += pool_.size())
+              compress_map(map + static_cast<size_t>(i), metrics, &moments);
+          });
+        }
+        first = end;
+      }
+      models.advance(b);
+      map += static_cast<size_t>(maps_in_block);
+    }
+    if (original_.config().tied || is_dense(map)) return;
+    const StageMoments moments = models.head();
+    compress_map(map, metrics, &moments);
+  }
+
+  /// A tied embedding serves as head too: how much its own errors count beside the head's is what loses least
+  /// on the calibration text.
+  double choose_embedding_weight() {
+    if (!options_.method->sensitivity || !original_.config().tied || text_.count() == 0) return 1;
+    return 1;
+  }
+
+  void describe(const WeightMetrics& metrics) {
+    pool_.run([&](int worker) {
+      for (size_t m = static_cast<size_t>(worker); m < result_.maps.size();
+           m += static_cast<size_t>(pool_.size()))
+        describe_map(m, metrics);
+    });
+  }
+
+  void describe_map(size_t m, const WeightMetrics& metrics) {
+    const model::MapParameters& place = result_.model->layout().maps[m];
+    CompressedMap& map = result_.maps[m];
+    map.name = place.spec.name;
+    map.out = place.spec.out, map.in = place.spec.in;
+    map.shape = place.shape;
+    map.parameters = tt::parameters(place.shape);
+    if (is_dense(m)) return;
+    AlignedVector<float> rebuilt(static_cast<size_t>(map.out * map.in));
+    Arena scratch;
+    result_.model->linears()[m]->map->to_dense(result_.model->parameters().data() + place.offset,
+                                               rebuilt.data(), 0, scratch);
+    const AlignedVector<double> w = wide_weight(original_, m);
+    AlignedVector<double> difference(w.size());
+    double norm = 0, error = 0;
+    for (size_t i = 0; i < w.size(); ++i) {
+      difference[i] = w[i] - static_cast<double>(rebuilt[i]);
+      norm += w[i] * w[i], error += difference[i] * difference[i];
+    }
+    map.error = norm > 0 ? std::sqrt(error / norm) : 0;
+    const AlignedVector<double> moment = metrics.column_moment(m);
+    const double outputs = quadratic_form(ConstMatrix<double>(w.data(), map.out, map.in), moment);
+    const double lost = quadratic_form(ConstMatrix<double>(difference.data(), map.out, map.in), moment);
+    map.output_error = outputs > 0 ? std::sqrt(lost / outputs) : 0;
+  }
+
+  const model::Transformer<float>& original_;
+  const Calibration& calibration_;
+  const Sequences& text_;
+  const CompressOptions& options_;
+  ThreadPool& pool_;
+  Compressed result_;
+};
+
+}  // namespace
+
+std::unique_ptr<model::Transformer<float>> dense_copy(const model::Transformer<float>& model,
+                                                      ThreadPool& pool) {
+  model::ModelConfig config = model.config();
+  config.shapes.clear();
+  auto dense = with_shapes(model, config, pool);
+  for (size_t m = 0; m < model.layout().maps.size(); ++m) {
+    Arena scratch;
+    model.linears()[m]->map->to_dense(model.parameters().data() + model.layout().maps[m].offset,
+                                      dense->parameters().data() + dense->layout().maps[m].offset, 0,
+                                      scratch);
+  }
+  dense->prepare(tt::Use::inference, pool);
+  return dense;
+}
+
+Compressed compress(const model::Transformer<float>& original, const Calibration& calibration,
+                    const Sequences& text, const CompressOptions& options, ThreadPool& pool) {
+  if (options.max_parameters.empty()) throw_input_error("compress", "no number of parameters is asked for");
+  return Compressor(original, calibration, text, options, pool).run();
+}
+
+}  // namespace qtf::compress

@@ -1,0 +1,54 @@
+// Which shape every map of a compressed model gets: losses predicted from the calibration, then the
+// allocation of the budget.
+#pragma once
+
+#include <memory>
+
+#include "qtf/compress/compress.h"
+#include "qtf/compress/metric.h"
+
+namespace qtf::compress {
+
+/// The metrics in which errors of a model's weights are counted, by method.
+class WeightMetrics {
+ public:
+  WeightMetrics(const model::Transformer<float>& original, const Calibration& calibration,
+                const CompressOptions& options, double embedding_weight)
+      : original_(original),
+        calibration_(calibration),
+        options_(options),
+        embedding_weight_(embedding_weight) {}
+
+  /// Of what leaves map number `map` of linear_maps(), and of what enters it.
+  Metric rows(size_t map) const;
+  Metric columns(size_t map) const;
+  /// E[x·xᵀ] of what enters (of the embedding: E[g·gᵀ] by what leaves it; tied, the head's inputs are added).
+  AlignedVector<double> column_moment(size_t map) const;
+
+ private:
+  const BlockMoments& block(size_t map) const;
+  size_t map_in_block(size_t map) const;
+
+  const model::Transformer<float>& original_;
+  const Calibration& calibration_;
+  const CompressOptions& options_;
+  double embedding_weight_;
+};
+
+/// A map's weight in double.
+AlignedVector<double> wide_weight(const model::Transformer<float>& model, size_t map);
+
+struct Plan {
+  model::ModelConfig config;           ///< with shapes
+  std::vector<double> predicted_loss;  ///< a map each, at the largest level; empty: none was made
+  double total_loss = 0;
+  std::string decisions;  ///< lines for decisions.jsonl
+};
+
+Plan make_plan(const model::Transformer<float>& original, const WeightMetrics& metrics,
+               const CompressOptions& options, ThreadPool& pool);
+
+/// Numbers that a chain of these nested ranks stores; with fixed gauge Σ (differences of ranks)² fewer.
+int64_t chain_parameters(int64_t out, int64_t in, const std::vector<int64_t>& ranks, bool gauge);
+
+}  // namespace qtf::compress

@@ -1,0 +1,58 @@
+// The original and the compressed model side by side over the calibration text, block by block: what each map
+// of the compressed one is really given, and what it should answer.
+#pragma once
+
+#include <vector>
+
+#include "qtf/base/thread_pool.h"
+#include "qtf/compress/calibration.h"
+
+namespace qtf::compress {
+
+/// Means over all tokens of products of x (what the original map reads), x' (what the compressed model's
+/// reads) and d (by how much the residual stream there falls short of the original).
+struct StageMoments {
+  AlignedVector<double> inputs;     ///< E[x'·x'ᵀ]
+  AlignedVector<double> cross;      ///< E[x·x'ᵀ]
+  AlignedVector<double> shortfall;  ///< E[d·x'ᵀ] of maps that write into the residual stream; else empty
+};
+
+/// W' that answers the compressed model's inputs with the original outputs (and makes good for the residual
+/// stream's shortfall): argmin E‖W·x + d − W'·x'‖² + ridge·m·‖W' − W‖², m the mean eigenvalue of E[x'·x'ᵀ].
+AlignedVector<double> corrected_weight(ConstMatrix<float> w, const StageMoments& moments, double ridge);
+
+/// Walks through both models. Call stage() for the four sites of block 0 in order, giving the compressed
+/// model its maps of a site (prepared for inference) before the next; then advance(), and so on.
+class SideBySide {
+ public:
+  /// Both embeddings must be ready. Both models live as long as this.
+  SideBySide(const model::Transformer<float>& original, const model::Transformer<float>& compressed,
+             const Sequences& text, ThreadPool& pool);
+
+  StageMoments stage(size_t block, Site site);
+  /// Takes both residual streams through a finished block.
+  void advance(size_t block);
+  /// Of the head's inputs, after the last block.
+  StageMoments head();
+
+ private:
+  struct View {
+    Matrix<float> original, compressed, shortfall;
+  };
+  void fill(const SequenceRun& share, int64_t row, size_t block, Site site, const View& view, Arena& arena);
+  template <class Fill>
+  StageMoments collect(int64_t width, bool residual, const Fill& fill);
+
+  const model::Transformer<float>& original_;
+  const model::Transformer<float>& compressed_;
+  const Sequences& text_;
+  ThreadPool& pool_;
+  AlignedVector<float> x_, other_x_;  ///< [tokens, D]: the residual streams of original and compressed model
+  std::vector<Arena> arenas_;
+};
+
+/// Mean KL(original ‖ compressed) in nats/token over the sequences.
+double mean_divergence(const model::Transformer<float>& original, const model::Transformer<float>& compressed,
+                       const Sequences& text, int level, ThreadPool& pool);
+
+}  // namespace qtf::compress
