@@ -141,6 +141,12 @@ void validate(const ModelConfig& c) {
     throw_input_error("model", "the gpt2 family has as many kv-heads as heads ({}), got {}", c.heads,
                       c.kv_heads);
   }
+  // Tables of rotary positions would take more than 512 MB: no model that we can run has them.
+  constexpr int64_t kMostPositions = int64_t{1} << 27;
+  if (c.context > kMostPositions / c.head_dim()) {
+    throw_input_error("model", "a context of {} with heads of width {} is not supported; the longest is {}",
+                      c.context, c.head_dim(), kMostPositions / c.head_dim());
+  }
   if (!(c.norm_epsilon > 0) || !(c.rope_theta > 0)) {
     throw_input_error("model", "norm epsilon and rope theta must be positive, got {} and {}", c.norm_epsilon,
                       c.rope_theta);
@@ -274,31 +280,34 @@ void set_shape(ModelConfig& config, const MapSpec& map, const tt::WeightShape& s
 
 }  // namespace
 
-void apply_shape_requests(ModelConfig& config, const std::vector<std::string>& requests) {
+std::vector<MapSpec> maps_called(const ModelConfig& config, std::string_view target, std::string_view place) {
   const std::vector<MapSpec> maps = linear_maps(config);
+  std::vector<MapSpec> found;
+  for (const MapSpec& map : maps) {
+    if (names(target, map)) found.push_back(map);
+  }
+  if (!found.empty()) return found;
+  std::vector<std::string_view> known;
+  const auto add = [&](std::string_view name) {
+    if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
+  };
+  for (const MapSpec& map : maps) add(part_name(map.part));
+  for (const MapSpec& map : maps) add(std::string_view(map.name).substr(map.name.rfind('.') + 1));
+  throw_input_error(
+      place, "nothing in this model is called '{}'{}; choose one of {}", target,
+      config.tied && target == "head" ? " (the head is tied to the embedding)" : did_you_mean(target, known),
+      fmt::join(known, ", "));
+}
+
+void apply_shape_requests(ModelConfig& config, const std::vector<std::string>& requests) {
   for (const std::string& request : requests) {
     const size_t equals = request.find('=');
     if (equals == std::string::npos || equals == 0) {
       throw_input_error("shape", "expected PART=SHAPE such as ffn=chain:rank=48, got '{}'", request);
     }
-    const std::string target = request.substr(0, equals), text = request.substr(equals + 1);
-    bool found = false;
-    for (const MapSpec& map : maps) {
-      if (!names(target, map)) continue;
-      found = true;
+    const std::string text = request.substr(equals + 1);
+    for (const MapSpec& map : maps_called(config, request.substr(0, equals), "shape"))
       set_shape(config, map, tt::parse_shape(text, map.out, map.in));
-    }
-    if (found) continue;
-    std::vector<std::string_view> known;
-    const auto add = [&](std::string_view name) {
-      if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
-    };
-    for (const MapSpec& map : maps) add(part_name(map.part));
-    for (const MapSpec& map : maps) add(std::string_view(map.name).substr(map.name.rfind('.') + 1));
-    throw_input_error("shape", "nothing in this model is called '{}'{}; choose one of {}", target,
-                      config.tied && target == "head" ? " (the head is tied to the embedding)"
-                                                      : did_you_mean(target, known),
-                      fmt::join(known, ", "));
   }
 }
 

@@ -75,6 +75,10 @@ struct MapSpec {
 /// All linear maps in file order: embedding, blocks, head (if untied).
 std::vector<MapSpec> linear_maps(const ModelConfig& config);
 
+/// The maps that a part's name, a map's name or the end of one means: "ffn", "up_proj". Throws InputError,
+/// `place` naming whose word it is, with what exists if nothing is called so.
+std::vector<MapSpec> maps_called(const ModelConfig& config, std::string_view target, std::string_view place);
+
 /// The shape that a map has in this model.
 tt::WeightShape shape_of(const ModelConfig& config, const MapSpec& map);
 

@@ -1,7 +1,10 @@
 #include "qtf/model/rank_choice.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "qtf/base/error.h"
 
@@ -10,12 +13,15 @@ namespace qtf::model {
 namespace {
 
 constexpr int64_t kWhole = 1'000'000'000;  // a share of one
+constexpr int64_t kPlain = 1'000'000;      // a richness of one
 
-/// The largest rank whose parameters are at most the share of the dense ones; dense where that is no fewer.
+/// The largest rank whose parameters are at most the map's share of the dense ones; dense where that is no
+/// fewer.
 tt::WeightShape shape_with_share(const RankQuestion::Map& map, int64_t share_ppb, tt::ShapeKind kind) {
   __extension__ using Wide = __int128;
   const int64_t dense = map.out * map.in;
-  const auto allowed = static_cast<int64_t>(static_cast<Wide>(dense) * share_ppb / kWhole);
+  const Wide own_ppb = std::min<Wide>(kWhole, static_cast<Wide>(share_ppb) * map.richness_ppm / kPlain);
+  const auto allowed = static_cast<int64_t>(dense * own_ppb / kWhole);
   if (allowed < dense) {
     const tt::WeightShape shape = tt::shape_with_parameters(kind, map.out, map.in, allowed);
     if (tt::parameters(shape) < dense) return shape;
@@ -32,6 +38,13 @@ int64_t parameters_at(const RankQuestion& question, int64_t share_ppb) {
   return count;
 }
 
+/// The common share at which every map is whole.
+int64_t largest_share(const RankQuestion& question) {
+  int64_t poorest = kPlain;
+  for (const auto& map : question.maps) poorest = std::min(poorest, map.richness_ppm);
+  return (kWhole * kPlain + poorest - 1) / poorest;
+}
+
 }  // namespace
 
 RankChoice choose_ranks(const RankQuestion& question) {
@@ -42,7 +55,7 @@ RankChoice choose_ranks(const RankQuestion& question) {
   }
   RankChoice choice;
   choice.question = question;
-  choice.next_share_ppb = kWhole + 1;
+  choice.next_share_ppb = largest_share(question) + 1;
   while (choice.next_share_ppb - choice.share_ppb > 1) {
     const int64_t middle = (choice.share_ppb + choice.next_share_ppb) / 2;
     const bool fits = parameters_at(question, middle) <= question.max_parameters;
@@ -63,7 +76,27 @@ RankChoice choose_ranks(const RankQuestion& question) {
   return choice;
 }
 
-RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind) {
+Richness parse_richness(const ModelConfig& config, const std::vector<std::string>& requests) {
+  Richness richness;
+  for (const std::string& request : requests) {
+    std::istringstream items(request);
+    for (std::string item; std::getline(items, item, ',');) {
+      const size_t equals = item.find('=');
+      const std::string number = equals == std::string::npos ? "" : item.substr(equals + 1);
+      char* end = nullptr;
+      const double value = std::strtod(number.c_str(), &end);
+      if (number.empty() || *end != 0 || !(value >= 0.01 && value <= 100)) {
+        throw_input_error("richness",
+                          "expected PART=X with X from 0.01 to 100, such as embedding=1.5, got '{}'", item);
+      }
+      for (const MapSpec& map : maps_called(config, item.substr(0, equals), "richness"))
+        richness[map.name] = std::llround(value * kPlain);
+    }
+  }
+  return richness;
+}
+
+RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind, const Richness& richness) {
   if (!(ratio >= 1) || !std::isfinite(ratio)) {
     throw_input_error(
         "ratio", "expected a number of at least 1 (dense parameters / stored parameters), got {}", ratio);
@@ -74,7 +107,8 @@ RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind) {
   question.max_parameters = static_cast<int64_t>(static_cast<double>(dense) / ratio);
   question.other_parameters = dense;
   for (const MapSpec& map : linear_maps(config)) {
-    question.maps.push_back({map.name, map.out, map.in});
+    const auto found = richness.find(map.name);
+    question.maps.push_back({map.name, map.out, map.in, found == richness.end() ? kPlain : found->second});
     question.other_parameters -= map.out * map.in;
   }
   const int64_t smallest = parameters_at(question, 0);
@@ -102,6 +136,7 @@ nlohmann::ordered_json to_json(const RankChoice& choice) {
     rows.push_back({{"map", map.name},
                     {"out", text(map.out)},
                     {"in", text(map.in)},
+                    {"richness_ppm", text(map.richness_ppm)},
                     {"chosen", row.shape},
                     {"parameters", text(row.parameters)},
                     {"rejected", row.rejected},

@@ -13,6 +13,7 @@ struct RankQuestion {
   struct Map {
     std::string name;
     int64_t out = 0, in = 0;
+    int64_t richness_ppm = 1'000'000;  ///< of the common share that this map may keep, in 1e-6
     bool operator==(const Map&) const = default;
   };
   tt::ShapeKind kind = tt::ShapeKind::chain;
@@ -33,7 +34,7 @@ struct RankChoice {
     bool operator==(const Row&) const = default;
   };
   RankQuestion question;
-  int64_t share_ppb = 0;       ///< every map may keep this share of its dense parameters, in 1e-9
+  int64_t share_ppb = 0;       ///< the common share of dense parameters that a map may keep, in 1e-9
   int64_t next_share_ppb = 0;  ///< the smallest larger share tried: all maps at it would exceed the budget
   int64_t parameters = 0;      ///< of the whole model with these shapes
   std::vector<Row> rows;       ///< a row a map
@@ -46,9 +47,17 @@ struct RankChoice {
 /// too large.
 RankChoice choose_ranks(const RankQuestion& question);
 
+/// How much richer than others maps are kept, by map name, in 1e-6.
+using Richness = std::map<std::string, int64_t>;
+
+/// From "embedding=1.5,attention=1.2": a part or the end of a map's name, as in `--shape`. Later ones win.
+/// Throws InputError for what matches nothing or is not in 0.01 to 100.
+Richness parse_richness(const ModelConfig& config, const std::vector<std::string>& requests);
+
 /// Picks ranks so that the whole model has at most 1/ratio of the dense model's parameters, and sets
 /// config.shapes. Throws InputError with the largest ratio that can be reached (config is then untouched).
-RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind = tt::ShapeKind::chain);
+RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind = tt::ShapeKind::chain,
+                       const Richness& richness = {});
 
 /// One line for decisions.jsonl: integers as decimal strings, ASCII keys.
 nlohmann::ordered_json to_json(const RankChoice& choice);

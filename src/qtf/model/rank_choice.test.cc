@@ -68,6 +68,55 @@ TEST(RankChoice, ReplaysFromItsRecordAndCountsRight) {
   EXPECT_EQ(json.at("total_parameters"), std::to_string(choice.parameters));
 }
 
+TEST(RankChoice, KeepsSomePartsRicher) {
+  const auto share = [](const ModelConfig& config, MapPart part) {
+    double kept = 0, dense = 0;
+    for (const MapSpec& map : linear_maps(config)) {
+      if (map.part != part) continue;
+      kept += static_cast<double>(tt::parameters(shape_of(config, map)));
+      dense += static_cast<double>(map.out * map.in);
+    }
+    return kept / dense;
+  };
+  ModelConfig plain = preset_config("small"), rich = plain, poor = plain;
+  apply_ratio(plain, 3);
+  const RankChoice choice = apply_ratio(rich, 3, tt::ShapeKind::chain,
+                                        parse_richness(rich, {"embedding=1.5,attention=1.2", "ffn=1"}));
+  EXPECT_EQ(choose_ranks(choice.question), choice);
+  EXPECT_EQ(to_json(choice).at("maps")[0].at("richness_ppm"), "1500000");
+  const double base = share(rich, MapPart::feed_forward);
+  EXPECT_NEAR(share(rich, MapPart::embedding), 1.5 * base, 0.02);
+  EXPECT_NEAR(share(rich, MapPart::attention), 1.2 * base, 0.02);
+  EXPECT_LT(base, share(plain, MapPart::feed_forward));
+  EXPECT_LE(parameter_count(rich), dense_parameter_count(rich) / 3);
+  EXPECT_GT(parameter_count(rich), dense_parameter_count(rich) / 3.05);
+
+  // All equally rich is the plain question; a part that stays whole leaves the rest for the others.
+  const Richness twice = parse_richness(poor, {"embedding=2", "attention=2", "ffn=2"});
+  apply_ratio(poor, 3, tt::ShapeKind::chain, twice);
+  EXPECT_EQ(poor.shapes, plain.shapes);
+  apply_ratio(poor, 1.5, tt::ShapeKind::chain, parse_richness(poor, {"embedding=100"}));
+  EXPECT_EQ(share(poor, MapPart::embedding), 1);
+  EXPECT_NEAR(static_cast<double>(dense_parameter_count(poor)) / static_cast<double>(parameter_count(poor)),
+              1.5, 0.02);
+  // Even a part that may keep a hundredth only is whole at ratio 1.
+  apply_ratio(poor, 1, tt::ShapeKind::chain, parse_richness(poor, {"ffn=0.01"}));
+  EXPECT_TRUE(poor.shapes.empty());
+}
+
+TEST(Richness, IsReadAsShapesAre) {
+  const ModelConfig config = preset_config("nano");
+  const Richness richness = parse_richness(config, {"ffn=0.5,up_proj=2", "model.layers.1.mlp.up_proj=3"});
+  EXPECT_EQ(richness.size(), 9U);
+  EXPECT_EQ(richness.at("model.layers.0.mlp.up_proj"), 2'000'000);
+  EXPECT_EQ(richness.at("model.layers.1.mlp.up_proj"), 3'000'000);
+  EXPECT_EQ(richness.at("model.layers.1.mlp.down_proj"), 500'000);
+  for (const char* wrong : {"ffn", "ffn=", "ffn=0", "ffn=-1", "ffn=101", "ffn=nan", "ffn=2x", "=2"})
+    EXPECT_NE(error_of([&] { parse_richness(config, {wrong}); }), "") << wrong;
+  EXPECT_NE(error_of([&] { parse_richness(config, {"embeding=2"}); }).find("did you mean embedding?"),
+            std::string::npos);
+}
+
 TEST(RankChoice, AMovedBudgetFlipsTheChoice) {
   ModelConfig config = preset_config("nano");
   const RankChoice choice = apply_ratio(config, 2);
