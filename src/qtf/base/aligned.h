@@ -1,9 +1,11 @@
-// Vectors whose first element lies on a cache line.
+// Vectors whose first element lies on a cache line, large ones in huge pages.
 #pragma once
 
 #include <cstddef>
 #include <new>
 #include <vector>
+
+#include "qtf/base/huge_pages.h"
 
 namespace qtf {
 
@@ -13,8 +15,8 @@ struct AlignedAllocator {
   AlignedAllocator() = default;
   template <class U>
   AlignedAllocator(const AlignedAllocator<U>&) {}
-  T* allocate(size_t n) { return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{64})); }
-  void deallocate(T* p, size_t) { ::operator delete (p, std::align_val_t{64}); }
+  T* allocate(size_t n) { return static_cast<T*>(allocate_aligned(n * sizeof(T))); }
+  void deallocate(T* p, size_t n) { free_aligned(p, n * sizeof(T)); }
   bool operator==(const AlignedAllocator&) const { return true; }
 };
 

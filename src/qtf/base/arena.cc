@@ -18,9 +18,7 @@ void* Arena::allocate_bytes(size_t bytes) {
   if (chunks_.empty() || chunks_[current_].used + bytes > chunks_[current_].size) {
     const size_t grown = chunks_.empty() ? kMinChunk : 2 * chunks_.back().size;
     const size_t size = std::max(bytes, grown);
-    chunks_.push_back({std::unique_ptr<std::byte, Free>(
-                           static_cast<std::byte*>(::operator new (size, std::align_val_t{kAlignment}))),
-                       size, 0});
+    chunks_.push_back({{static_cast<std::byte*>(allocate_aligned(size)), Free{size}}, size, 0});
     current_ = chunks_.size() - 1;
   }
   Chunk& chunk = chunks_[current_];

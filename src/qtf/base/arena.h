@@ -5,9 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <new>
 #include <span>
 #include <vector>
+
+#include "qtf/base/huge_pages.h"
 
 namespace qtf {
 
@@ -41,7 +42,8 @@ class Arena {
 
  private:
   struct Free {
-    void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
+    size_t size = 0;
+    void operator()(std::byte* p) const { free_aligned(p, size); }
   };
   struct Chunk {
     std::unique_ptr<std::byte, Free> data;

@@ -36,7 +36,7 @@ class PackedMatrix {
   const T* panels() const { return panels_.data(); }
 
  private:
-  AlignedVector<T> panels_;
+  WeightVector<T> panels_;
   int64_t rows_ = 0;
   int64_t cols_ = 0;
 };
