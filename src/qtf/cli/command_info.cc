@@ -14,7 +14,7 @@ using nlohmann::ordered_json;
 
 ordered_json map_json(const model::MapParameters& map) {
   return {{"name", map.spec.name},      {"part", model::part_name(map.spec.part)},
-          {"layer", map.spec.layer},    {"shape", tt::to_string(map.shape)},
+          {"layer", map.spec.layer},    {"shape", tt::summary(map.shape)},
           {"out", map.spec.out},        {"in", map.spec.in},
           {"parameters", map.size},     {"dense_parameters", map.spec.out * map.spec.in},
           {"macs", tt::macs(map.shape)}};

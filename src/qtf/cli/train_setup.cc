@@ -6,6 +6,7 @@
 
 #include "qtf/base/parse.h"
 #include "qtf/base/sha256.h"
+#include "qtf/model/gauge.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/model/rank_choice.h"
 #include "qtf/model/reshape.h"
@@ -225,6 +226,8 @@ void take_model(const Arguments& a, TrainSetup& setup, std::ostream& notes) {
   }
   model::LoadedModel loaded = load_trained(a, "--from");
   setup.tokenizer = std::move(loaded.tokenizer);
+  // Numbers that a file leaves out give training a way around bad conditioning.
+  if (model::has_fixed_gauge(loaded.model->config())) loaded.model = model::with_free_gauge(*loaded.model);
   model::ModelConfig config = loaded.model->config();
   setup.decisions = apply_shapes(a, config);
   if (config.shapes == loaded.model->config().shapes) {

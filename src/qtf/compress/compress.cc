@@ -8,6 +8,7 @@
 #include "qtf/compress/captured_map.h"
 #include "qtf/compress/plan.h"
 #include "qtf/compress/sequential.h"
+#include "qtf/model/gauge.h"
 #include "qtf/tensor/gemm.h"
 #include "qtf/tt/linear_map.h"
 
@@ -66,6 +67,10 @@ class Compressor {
       compress_in_sequence(metrics);
     else
       compress_apart(metrics);
+    if (options_.method->gauge) {
+      result_.model = model::with_fixed_gauge(*result_.model);
+      result_.model->prepare(tt::Use::inference, pool_);
+    }
     describe(metrics);
     return std::move(result_);
   }

@@ -8,11 +8,12 @@ namespace qtf::compress {
 const std::vector<Method>& methods() {
   static const std::vector<Method> table{
       {.name = "chain",
-       .summary = "tensor train [out | in]: whitened on both sides, error-correcting, allocated",
+       .summary = "tensor train [out | in]: whitened on both sides, error-correcting, allocated, gauge fixed",
        .inputs = true,
        .sensitivity = true,
        .sequential = true,
-       .allocate = true},
+       .allocate = true,
+       .gauge = true},
       {.name = "whitened-svd",
        .summary = "activation-whitened truncated SVD, the same share of every map (SVD-LLM's step)",
        .inputs = true},

@@ -178,7 +178,9 @@ class ChainPlanner {
       const int64_t full = std::min(spec.out, spec.in), dense = spec.out * spec.in;
       const int64_t step = std::max<int64_t>(1, full / kMostRanks);
       const int64_t least = ranks_[m].empty() ? 1 : ranks_[m].back() + 1;
-      const int64_t most = full - static_cast<int64_t>(levels - 1 - level);
+      // A chain whose rank is its `in` width has no gauge to fix; with one level it would be a dense map.
+      const int64_t largest = options_.method->gauge ? std::min(full, spec.in - 1) : full;
+      const int64_t most = largest - static_cast<int64_t>(levels - 1 - level);
       for (int64_t rank = least; rank <= most; rank = rank < most ? std::min(most, rank + step) : most + 1) {
         std::vector<int64_t> ranks = ranks_[m];
         ranks.push_back(rank);

@@ -6,6 +6,7 @@
 #include "qtf/base/error.h"
 #include "qtf/tensor/gemm_columns.h"
 #include "qtf/tensor/svd.h"
+#include "qtf/tt/gauge.h"
 #include "qtf/tt/shape_rules.h"
 
 namespace qtf::tt {
@@ -54,6 +55,8 @@ void set_options(WeightShape& shape, const ShapeOptions& options) {
   if (rank) check_rank(*rank, full_rank(shape), size_text(shape));
   shape.ranks = rank ? bond_ranks(shape, *rank, outer.value_or(kNoLimit)) : options.list("ranks", {});
   shape.levels = options.list("levels", {});
+  shape.pivots = options.list("pivots", {});
+  for (int64_t& pivot : shape.pivots) --pivot;
 }
 
 std::string ranks_text(const WeightShape& shape) {
@@ -71,7 +74,29 @@ std::string options_text(const WeightShape& shape) {
   if (shape.out_modes.size() > 1) text += fmt::format(",out={}", modes_text(shape.out_modes));
   if (shape.in_modes.size() > 1) text += fmt::format(",in={}", modes_text(shape.in_modes));
   if (!shape.levels.empty()) text += fmt::format(",levels={}", modes_text(shape.levels));
-  return text;
+  if (shape.pivots.empty()) return text;
+  std::vector<int64_t> from_one = shape.pivots;
+  for (int64_t& pivot : from_one) ++pivot;
+  return text + fmt::format(",pivots={}", modes_text(from_one));
+}
+
+/// One pivot for each index of the bond, increasing in each level's addition.
+void check_pivots(const WeightShape& shape) {
+  if (shape.pivots.empty()) return;
+  const int64_t rank = level_rank(shape, 0);
+  if (shape.out_modes.size() > 1 || shape.in_modes.size() > 1)
+    throw_input_error("shape", "pivots are for chains with one mode a side; leave out= and in= out");
+  if (static_cast<int64_t>(shape.pivots.size()) != rank || rank >= shape.in)
+    throw_input_error("shape", "pivots must be as many as the rank {} and fewer than the {} inputs, got {}",
+                      rank, shape.in, shape.pivots.size());
+  int64_t begin = 0;
+  for (int64_t r = 0; r < rank; ++r) {
+    const int64_t pivot = shape.pivots[static_cast<size_t>(r)];
+    if (std::find(shape.levels.begin(), shape.levels.end(), r) != shape.levels.end()) begin = r;
+    if (pivot >= shape.in || pivot < 0 || (r > begin && pivot <= shape.pivots[static_cast<size_t>(r - 1)]))
+      throw_input_error("shape", "pivots must increase within a level and be 1 to {}, got {} as number {}",
+                        shape.in, pivot + 1, r + 1);
+  }
 }
 
 void check(const WeightShape& shape) {
@@ -79,9 +104,24 @@ void check(const WeightShape& shape) {
   check_modes("in", shape.in_modes, shape.in);
   check_bonds(all_modes(shape), shape.ranks);
   check_rank(level_rank(shape, 0), full_rank(shape), size_text(shape));
+  check_pivots(shape);
+}
+
+/// U whole, then each level's addition to V without the columns of its pivots.
+std::vector<CoreSpec> fixed_chain_cores(const WeightShape& shape) {
+  const int64_t rank = level_rank(shape, 0);
+  std::vector<CoreSpec> result{
+      {.suffix = "core.0", .dims = {1, shape.out, rank}, .fan_in = rank, .fan_out = shape.out}};
+  for (const auto& [begin, end] : bond_blocks(shape))
+    result.push_back({.suffix = fmt::format("core.{}", result.size()),
+                      .dims = {end - begin, shape.in - (end - begin)},
+                      .fan_in = shape.in,
+                      .fan_out = end - begin});
+  return result;
 }
 
 std::vector<CoreSpec> chain_cores(const WeightShape& shape) {
+  if (!shape.pivots.empty()) return fixed_chain_cores(shape);
   std::vector<CoreSpec> result;
   const std::vector<int64_t> sizes = all_modes(shape);
   for (size_t k = 0; k < sizes.size(); ++k) {
@@ -117,7 +157,7 @@ const ShapeRules& chain_rules() {
                .summary =
                    "tensor train, output modes before input modes; its centre rank R has nested levels",
                .options = "rank=R[,out=AxB][,in=AxB][,outer=S][,levels=AxBxR] (or ranks=AxB, one a bond)"},
-      .keys = {"rank", "out", "in", "outer", "ranks", "levels"},
+      .keys = {"rank", "out", "in", "outer", "ranks", "levels", "pivots"},
       .set_options = set_options,
       .options_text = options_text,
       .check = check,
@@ -131,6 +171,7 @@ const ShapeRules& chain_rules() {
 }
 
 ChainHalves::ChainHalves(const WeightShape& shape) {
+  if (!shape.pivots.empty()) fixed = shape;
   const auto centre = static_cast<std::ptrdiff_t>(shape.out_modes.size()) - 1;
   out.sizes = shape.out_modes;
   out.ranks.assign(shape.ranks.begin(), shape.ranks.begin() + centre + 1);
@@ -147,7 +188,7 @@ ChainMap<T>::ChainMap(WeightShape shape) : LinearMap<T>(shape), halves_(shape) {
 
 template <class T>
 bool ChainMap<T>::factors_are_cores() const {
-  return halves_.out.sizes.size() == 1 && halves_.in.sizes.size() == 1;
+  return !halves_.fixed && halves_.out.sizes.size() == 1 && halves_.in.sizes.size() == 1;
 }
 
 template <class T>
@@ -275,8 +316,23 @@ void RebuiltChain<T>::pull_back(const T* cores, const T* dfactors, T* dcores, Ar
   halves_.pull_back(cores, gradient, dcores, scratch);
 }
 
+namespace {
+
+/// Of a shape whose pivots are given.
+template <class T>
+void fixed_chain_from_dense(const WeightShape& shape, const T* w, T* cores) {
+  const WeightShape all = with_free_gauge(shape);
+  AlignedVector<T> numbers(static_cast<size_t>(parameters(all)));
+  chain_from_dense(all, w, numbers.data());
+  const FixedChain<T> fixed = fix_gauge(shape, numbers.data());
+  std::copy(fixed.cores.begin(), fixed.cores.end(), cores);
+}
+
+}  // namespace
+
 template <class T>
 void chain_from_dense(const WeightShape& shape, const T* w, T* cores) {
+  if (!shape.pivots.empty()) return fixed_chain_from_dense(shape, w, cores);
   const ChainHalves halves(shape);
   const int64_t rank = halves.rank();
   const Svd<T> svd = truncated_svd(ConstMatrix<T>(w, shape.out, shape.in), {.max_rank = rank});

@@ -4,7 +4,10 @@
 // in, 1) themselves.
 #pragma once
 
+#include <optional>
+
 #include "qtf/tt/dense.h"
+#include "qtf/tt/gauge.h"
 #include "qtf/tt/train.h"
 
 namespace qtf::tt {
@@ -13,6 +16,8 @@ namespace qtf::tt {
 struct ChainHalves {
   Train out;  ///< contracts to U[out, r]
   Train in;   ///< contracts to V[r, in]
+  /// The shape, where its gauge is fixed: U and V are the cores with the identity's columns put in.
+  std::optional<WeightShape> fixed;
 
   explicit ChainHalves(const WeightShape& shape);
   int64_t rank() const { return out.ranks.back(); }
@@ -20,11 +25,13 @@ struct ChainHalves {
 
   template <class T>
   void to_factors(const T* cores, T* factors, Arena& scratch) const {
+    if (fixed) return free_gauge(*fixed, cores, factors);
     contract(out, Sweep::from_left, cores, factors, scratch);
     contract(in, Sweep::from_right, cores + out.parameters(), factors + out.contracted_size(), scratch);
   }
   template <class T>
   void pull_back(const T* cores, const T* dfactors, T* dcores, Arena& scratch) const {
+    if (fixed) return gauge_gradient(*fixed, dfactors, dcores);
     contract_backward(out, Sweep::from_left, cores, dfactors, dcores, scratch);
     contract_backward(in, Sweep::from_right, cores + out.parameters(), dfactors + out.contracted_size(),
                       dcores + out.parameters(), scratch);

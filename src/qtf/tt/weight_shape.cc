@@ -213,6 +213,13 @@ std::string to_string(const WeightShape& shape) {
   return fmt::format("{}{}{}", rules(shape).info.name, options.empty() ? "" : ":", options);
 }
 
+std::string summary(const WeightShape& shape) {
+  if (shape.pivots.empty()) return to_string(shape);
+  WeightShape plain = shape;
+  plain.pivots.clear();
+  return to_string(plain) + ", fixed gauge";
+}
+
 void validate(const WeightShape& shape) {
   check_sizes(shape);
   rules(shape).check(shape);

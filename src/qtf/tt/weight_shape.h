@@ -28,6 +28,10 @@ struct WeightShape {
   /// chain only: centre ranks of the nested levels, increasing, the last equal to the centre rank.
   /// Empty: one level. Level numbers are 1 (smallest) to size().
   std::vector<int64_t> levels;
+  /// chain with one mode a side only: the gauge is fixed (tt/gauge.h). Columns of V, counted from 0, that are
+  /// columns of the identity and not stored: one for each of the rank's indices, increasing within each
+  /// level's addition. Empty: all numbers are stored. The text form counts from 1.
+  std::vector<int64_t> pivots = {};
 
   bool operator==(const WeightShape&) const = default;
 };
@@ -61,6 +65,9 @@ WeightShape parse_shape(std::string_view text, int64_t out, int64_t in);
 
 /// The text form that parse_shape takes back to the same shape.
 std::string to_string(const WeightShape& shape);
+
+/// The text form for people: pivots, which may be hundreds, are told as "fixed gauge".
+std::string summary(const WeightShape& shape);
 
 /// Throws InputError if the shape's modes, ranks or levels do not fit its sizes. For shapes read from files.
 void validate(const WeightShape& shape);

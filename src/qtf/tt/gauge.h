@@ -1,0 +1,47 @@
+// Chains with a fixed gauge. W = U·V stays when U·T and T⁻¹·V take the factors' place, for any invertible T:
+// of the numbers in the two, rank² are free. Fixing them saves storing them: some columns of V, the pivots,
+// become columns of the identity. With nested levels T is block-diagonal, a block a level, so that every
+// level's W stays; the saving is then the sum of the blocks' squares.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "qtf/base/aligned.h"
+#include "qtf/tt/weight_shape.h"
+
+namespace qtf::tt {
+
+/// Whether a shape's gauge can be fixed and is not: a chain with one mode a side whose rank is below its `in`
+/// width.
+bool can_fix_gauge(const WeightShape& shape);
+
+/// A chain whose gauge is fixed.
+template <class T>
+struct FixedChain {
+  WeightShape shape;       ///< with pivots
+  AlignedVector<T> cores;  ///< end to end
+};
+
+/// The same function with fewer numbers: each level's W differs by rounding only. `cores` are all numbers of
+/// the shape, which can_fix_gauge, or has the pivots to use. Else they are chosen for a large volume (full
+/// pivoting, then exchanges), so that no stored number of V is above 1.5 in magnitude.
+template <class T>
+FixedChain<T> fix_gauge(const WeightShape& shape, const T* cores);
+
+/// The shape with all its numbers.
+WeightShape with_free_gauge(WeightShape shape);
+
+/// cores (of with_free_gauge(shape)) from those of a shape with pivots: the identity's columns put in.
+template <class T>
+void free_gauge(const WeightShape& shape, const T* fixed, T* cores);
+
+/// The stored numbers' gradient from that of all numbers (overwritten).
+template <class T>
+void gauge_gradient(const WeightShape& shape, const T* dcores, T* dfixed);
+
+/// The parts of the bond: [begin, end) of each level's addition, the whole rank where there are no levels.
+std::vector<std::pair<int64_t, int64_t>> bond_blocks(const WeightShape& shape);
+
+}  // namespace qtf::tt

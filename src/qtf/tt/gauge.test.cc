@@ -1,0 +1,112 @@
+#include "qtf/tt/gauge.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "qtf/base/random.h"
+#include "qtf/tt/linear_map.h"
+
+namespace qtf::tt {
+namespace {
+
+struct Case {
+  int64_t out, in;
+  const char* text;
+};
+
+const std::vector<Case> kCases{{40, 30, "chain:rank=12"},
+                               {30, 40, "chain:rank=12,levels=3x5x12"},
+                               {7, 5, "chain:rank=1"},
+                               {20, 9, "chain:rank=8,levels=1x2x7x8"},
+                               {64, 96, "chain:rank=40,levels=10x40"}};
+
+template <class T>
+AlignedVector<T> random_cores(const WeightShape& shape) {
+  AlignedVector<T> cores(static_cast<size_t>(parameters(shape)));
+  for (size_t i = 0; i < cores.size(); ++i) cores[i] = static_cast<T>(Random{9, 9}.normal(i));
+  return cores;
+}
+
+template <class T>
+AlignedVector<T> dense(const WeightShape& shape, const T* cores, int level) {
+  AlignedVector<T> w(static_cast<size_t>(shape.out * shape.in));
+  Arena scratch;
+  make_linear_map<T>(shape)->to_dense(cores, w.data(), level, scratch);
+  return w;
+}
+
+template <class T>
+void expect_same_levels(const WeightShape& shape, const AlignedVector<T>& cores, const FixedChain<T>& fixed,
+                        double tolerance) {
+  for (int level = 0; level <= (shape.levels.empty() ? 0 : level_count(shape)); ++level) {
+    const AlignedVector<T> before = dense(shape, cores.data(), level);
+    const AlignedVector<T> after = dense(fixed.shape, fixed.cores.data(), level);
+    double largest = 0;
+    for (const T x : before) largest = std::max(largest, std::abs(static_cast<double>(x)));
+    for (size_t i = 0; i < before.size(); ++i)
+      EXPECT_NEAR(before[i], after[i], tolerance * largest) << to_string(shape) << " level " << level;
+  }
+}
+
+TEST(Gauge, EveryLevelStaysAndTheSquaresAreSaved) {
+  for (const Case& c : kCases) {
+    const WeightShape shape = parse_shape(c.text, c.out, c.in);
+    ASSERT_TRUE(can_fix_gauge(shape));
+    const auto cores = random_cores<double>(shape);
+    const FixedChain<double> fixed = fix_gauge(shape, cores.data());
+    EXPECT_NO_THROW(validate(fixed.shape));
+    EXPECT_FALSE(can_fix_gauge(fixed.shape));
+    int64_t squares = 0;
+    for (const auto& [begin, end] : bond_blocks(shape)) squares += (end - begin) * (end - begin);
+    EXPECT_EQ(parameters(fixed.shape), parameters(shape) - squares);
+    EXPECT_EQ(static_cast<int64_t>(fixed.cores.size()), parameters(fixed.shape));
+    expect_same_levels(shape, cores, fixed, 1e-10);
+    expect_same_levels(shape, random_cores<float>(shape), fix_gauge(shape, random_cores<float>(shape).data()),
+                       1e-5);
+  }
+}
+
+TEST(Gauge, StoredNumbersOfVStayNearOne) {
+  for (const Case& c : kCases) {
+    const WeightShape shape = parse_shape(c.text, c.out, c.in);
+    const FixedChain<double> fixed = fix_gauge(shape, random_cores<double>(shape).data());
+    for (size_t i = static_cast<size_t>(c.out * level_rank(shape, 0)); i < fixed.cores.size(); ++i)
+      EXPECT_LE(std::abs(fixed.cores[i]), 1.5);
+  }
+}
+
+/// A chain whose factors have a lower rank than its bond, or are zero.
+TEST(Gauge, DependentRowsAreNoTrouble) {
+  const WeightShape shape = parse_shape("chain:rank=5,levels=2x5", 8, 9);
+  AlignedVector<double> cores = random_cores<double>(shape);
+  double* v = cores.data() + 8 * 5;
+  for (int64_t j = 0; j < 9; ++j) v[9 + j] = 2 * v[j], v[3 * 9 + j] = 0, v[4 * 9 + j] = v[2 * 9 + j];
+  expect_same_levels(shape, cores, fix_gauge(shape, cores.data()), 1e-10);
+  std::fill(cores.begin(), cores.end(), 0.0);
+  for (const double x : dense(shape, cores.data(), 0)) EXPECT_EQ(x, 0);
+}
+
+TEST(Gauge, FreeingGivesAllNumbersOfTheSameFunction) {
+  const WeightShape shape = parse_shape("chain:rank=12,levels=3x5x12", 30, 40);
+  const auto cores = random_cores<double>(shape);
+  const FixedChain<double> fixed = fix_gauge(shape, cores.data());
+  EXPECT_EQ(with_free_gauge(fixed.shape), shape);
+  AlignedVector<double> all(cores.size());
+  free_gauge(fixed.shape, fixed.cores.data(), all.data());
+  EXPECT_EQ(dense(shape, all.data(), 0), dense(fixed.shape, fixed.cores.data(), 0));
+  const FixedChain<double> again = fix_gauge(fixed.shape, all.data());
+  EXPECT_EQ(again.shape, fixed.shape);
+  for (size_t i = 0; i < fixed.cores.size(); ++i) EXPECT_NEAR(again.cores[i], fixed.cores[i], 1e-10);
+}
+
+TEST(Gauge, OnlyPlainChainsBelowFullRankHaveOne) {
+  EXPECT_FALSE(can_fix_gauge(parse_shape("dense", 8, 8)));
+  EXPECT_FALSE(can_fix_gauge(parse_shape("chain:rank=8", 8, 8)));
+  EXPECT_FALSE(can_fix_gauge(parse_shape("chain:rank=4,out=2x4", 8, 8)));
+  EXPECT_FALSE(can_fix_gauge(parse_shape("mpo:rank=2", 16, 16)));
+  EXPECT_TRUE(can_fix_gauge(parse_shape("chain:rank=8", 8, 9)));
+}
+
+}  // namespace
+}  // namespace qtf::tt
