@@ -409,7 +409,7 @@ TEST_F(BadInput, DamagedAndForeignModels) {
                {"", "there is no such model"},
                {place_ / "foreign", "is not a model folder: it has no config.json"},
                {place_ / "model.bin", "model.bin"},
-               {place_ / "model.gguf", "is neither a model folder nor a llama2.c .bin file"}};
+               {place_ / "model.gguf", "goes beyond the end at byte 4"}};
   for (const auto& c : cases) {
     refuse({"info", c.path}, c.reason);
     refuse({"eval", c.path, "--text", place_.book()}, c.reason);

@@ -119,6 +119,7 @@ std::vector<std::byte> encode(TensorType type, std::span<const float> values, st
   const int64_t blocks = static_cast<int64_t>(values.size()) / how.block;
   std::vector<std::byte> bytes(static_cast<size_t>(blocks) * how.bytes);
   how.encode(values.data(), blocks, bytes.data());
+  if (type == TensorType::f32) return bytes;
   std::vector<float> back(static_cast<size_t>(how.block));
   for (int64_t b = 0; b < blocks; ++b) {
     how.decode(bytes.data() + static_cast<size_t>(b) * how.bytes, 1, back.data());

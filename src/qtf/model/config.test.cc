@@ -59,6 +59,8 @@ TEST(Config, RefusesWhatDoesNotFitAndNamesTheNearest) {
       {[](ModelConfig& c) { c.kv_heads = 0; }, "kv-heads must be 1 to 1024, got 0"},
       {[](ModelConfig& c) { c.feed_forward = 0; }, "feed-forward width must be 1 to 1048576, got 0"},
       {[](ModelConfig& c) { c.context = 0; }, "context must be 1 to 1048576, got 0"},
+      {[](ModelConfig& c) { c.width = 1024, c.heads = c.kv_heads = 1, c.context = 1 << 20; },
+       "a context of 1048576 with heads of width 1024 is not supported; the longest is 131072"},
       {[](ModelConfig& c) { c.width = 130, c.heads = 4; }, "the nearest that fit are width 132 or 5 heads"},
       {[](ModelConfig& c) { c.width = 129, c.heads = 3; }, "the nearest width that fits is 132"},
       {[](ModelConfig& c) { c.heads = 8, c.kv_heads = 3; }, "the nearest that fit are 2 kv-heads"},

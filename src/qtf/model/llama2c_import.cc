@@ -4,6 +4,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/io/llama2c.h"
+#include "qtf/model/rotary_rows.h"
 
 namespace qtf::model {
 
@@ -24,33 +25,31 @@ ModelConfig config_of(const io::Llama2cModel& file) {
   return c;
 }
 
-bool is_rotated(const std::string& name) {
-  return name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight");
-}
-
-/// Rows 2i and 2i + 1 of each head go to i and i + head_dim/2.
-void copy_unpaired(const io::NamedTensor& from, int64_t head_dim, float* to) {
-  const int64_t rows = from.dims[0], cols = from.dims[1];
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t in_head = row % head_dim;
-    const int64_t target = row - in_head + in_head / 2 + in_head % 2 * (head_dim / 2);
-    std::copy_n(from.data.data() + row * cols, cols, to + target * cols);
-  }
-}
-
-std::shared_ptr<const text::Tokenizer> tokenizer_beside(const fs::path& path, int64_t vocabulary) {
-  const fs::path folder = path.parent_path().empty() ? fs::path(".") : path.parent_path();
+/// Files beside the model that may be its tokenizer: SentencePiece's first, then llama2.c's form of one.
+std::vector<fs::path> tokenizer_candidates(const fs::path& model) {
+  const fs::path folder = model.parent_path().empty() ? fs::path(".") : model.parent_path();
   std::vector<fs::path> candidates;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("tok") && name.ends_with(".model")) candidates.push_back(entry.path());
+  for (const std::string_view extension : {".model", ".bin"}) {
+    const auto first = static_cast<std::ptrdiff_t>(candidates.size());
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      const fs::path& path = entry.path();
+      const bool called_so = path.filename().string().starts_with("tok") && path.extension() == extension;
+      if (called_so && path.filename() != model.filename()) candidates.push_back(path);
+    }
+    std::sort(candidates.begin() + first, candidates.end());
   }
-  std::sort(candidates.begin(), candidates.end());
-  for (const fs::path& candidate : candidates) {
+  return candidates;
+}
+
+std::shared_ptr<const text::Tokenizer> tokenizer_beside(const fs::path& model, int64_t vocabulary) {
+  std::string problem;
+  for (const fs::path& candidate : tokenizer_candidates(model)) {
     auto tokenizer = text::load_tokenizer(candidate);
     if (tokenizer->vocabulary_size() == vocabulary) return tokenizer;
+    problem += fmt::format("; {} has {}", candidate.filename().string(), tokenizer->vocabulary_size());
   }
-  return nullptr;
+  throw_input_error(model.string(), "no tok*.model or tok*.bin with {} tokens lies beside it{}", vocabulary,
+                    problem);
 }
 
 }  // namespace
@@ -58,6 +57,7 @@ std::shared_ptr<const text::Tokenizer> tokenizer_beside(const fs::path& path, in
 LoadedModel load_llama2c(const fs::path& path) {
   const io::Llama2cModel file = io::read_llama2c(path);
   const ModelConfig config = config_of(file);
+  validate(config);
   LoadedModel loaded;
   loaded.model = std::make_unique<Transformer<float>>(config);
   for (const io::NamedTensor& tensor : file.tensors) {
@@ -66,12 +66,12 @@ LoadedModel load_llama2c(const fs::path& path) {
     check_finite(tensor.data, path.string(), tensor.name);
     float* to = loaded.model->parameters().data() + p.offset;
     if (is_rotated(tensor.name)) {
-      copy_unpaired(tensor, config.head_dim(), to);
+      halves_from_pairs(tensor.data.data(), tensor.dims[0], tensor.dims[1], config.head_dim(), to);
     } else {
       std::copy(tensor.data.begin(), tensor.data.end(), to);
     }
   }
-  loaded.tokenizer = tokenizer_beside(path, config.vocabulary);
+  attach_tokenizer(loaded, config.vocabulary, [&] { return tokenizer_beside(path, config.vocabulary); });
   loaded.bytes = static_cast<int64_t>(fs::file_size(path));
   return loaded;
 }

@@ -7,9 +7,9 @@
 
 namespace qtf::model {
 
-/// Reads a .bin and finds its SentencePiece model beside it: tokenizer.model, or the tok*.model of the
-/// vocabulary's size. llama2.c rotates neighbouring coordinates, Hugging Face's pairing is i and i +
-/// head_dim/2, so the rows of q and k are permuted within each head. Throws IoError for a damaged file.
+/// Reads a .bin and finds its tokenizer beside it: the tok*.model (SentencePiece) or tok*.bin (llama2.c's
+/// form) of the vocabulary's size. llama2.c rotates neighbouring coordinates (model/rotary_rows.h). Throws
+/// IoError for a damaged file, InputError for sizes that are not supported.
 LoadedModel load_llama2c(const std::filesystem::path& path);
 
 }  // namespace qtf::model

@@ -85,7 +85,27 @@ TEST(Llama2cImport, RefusesDamagedFiles) {
   }
   write_file_atomically(path, good);
   write_file_atomically(folder / "tokenizer.model", "no tokenizer");
-  EXPECT_THROW(load_model(path), InputError);
+  const LoadedModel loaded = load_model(path);
+  EXPECT_EQ(loaded.tokenizer, nullptr);
+  EXPECT_NE(loaded.tokenizer_problem.find("is not a SentencePiece model"), std::string::npos)
+      << loaded.tokenizer_problem;
+}
+
+TEST(Llama2cImport, TakesItsOwnFormOfATokenizer) {
+  const fs::path source = fs::path(QTF_SHARED_DIR) / "data/stories260K";
+  if (!fs::exists(source)) GTEST_SKIP() << "skipped: no " << source;
+  const TemporaryFolder folder;
+  for (const char* name : {"stories260K.bin", "tok512.bin", "tok4096.bin"})
+    fs::copy(source / name, folder / name);
+  const LoadedModel loaded = load_model(folder / "stories260K.bin");
+  ASSERT_NE(loaded.tokenizer, nullptr) << loaded.tokenizer_problem;
+  EXPECT_EQ(loaded.tokenizer->encode("Once upon a time"),
+            load_model(source / "stories260K.bin").tokenizer->encode("Once upon a time"));
+  fs::remove(folder / "tok512.bin");
+  EXPECT_NE(load_model(folder / "stories260K.bin")
+                .tokenizer_problem.find("no tok*.model or tok*.bin with 512 tokens lies beside it; "
+                                        "tok4096.bin has 4096"),
+            std::string::npos);
 }
 
 TEST(Llama2cImport, Stories260KContinuesGreedily) {

@@ -7,8 +7,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
-#include "qtf/io/safetensors.h"
-#include "qtf/model/llama2c_import.h"
+#include "qtf/model/weight_files.h"
 #include "qtf/tensor/matrix.h"
 
 namespace qtf::model {
@@ -105,6 +104,8 @@ class Reader {
     if (found != expected)
       throw_input_error(place_, "\"{}\": \"{}\" is not supported, only \"{}\"", key, found, expected);
   }
+  /// The object under `key`.
+  Reader object(const char* key) const { return {required(key), place_ + ": \"" + key + "\""}; }
   bool has(const char* key) const { return json_.contains(key) && !json_.at(key).is_null(); }
   const std::string& place() const { return place_; }
 
@@ -124,6 +125,20 @@ class Reader {
   std::string place_;
 };
 
+/// Only unscaled positions: an object that says nothing else than "default", under either name of the key.
+void expect_unscaled(const Reader& rope) {
+  for (const char* key : {"rope_type", "type"}) rope.expect_text(key, "default");
+  if (!rope.has("rope_type") && !rope.has("type")) throw_input_error(rope.place(), "is not supported");
+}
+
+/// Newer files put the base into an object of its own.
+double read_rope_theta(const Reader& r) {
+  if (!r.has("rope_parameters")) return r.number("rope_theta", 10000);
+  const Reader parameters = r.object("rope_parameters");
+  expect_unscaled(parameters);
+  return parameters.number("rope_theta", r.number("rope_theta", 10000));
+}
+
 ModelConfig read_llama(const Reader& r) {
   ModelConfig c;
   c.family = Family::llama;
@@ -135,13 +150,13 @@ ModelConfig read_llama(const Reader& r) {
   c.kv_heads = r.integer("num_key_value_heads", c.heads);
   c.context = r.integer("max_position_embeddings");
   c.norm_epsilon = r.number("rms_norm_eps", 1e-6);
-  c.rope_theta = r.number("rope_theta", 10000);
+  c.rope_theta = read_rope_theta(r);
   c.tied = r.boolean("tie_word_embeddings", false);
   r.expect_text("hidden_act", "silu");
   if (r.boolean("attention_bias", false) || r.boolean("mlp_bias", false)) {
     throw_input_error(r.place(), "biases in a llama model are not supported");
   }
-  if (r.has("rope_scaling")) throw_input_error(r.place(), "\"rope_scaling\" is not supported");
+  if (r.has("rope_scaling")) expect_unscaled(r.object("rope_scaling"));
   if (c.heads > 0 && r.integer("head_dim", c.width / c.heads) != c.width / c.heads) {
     throw_input_error(r.place(),
                       "a \"head_dim\" other than hidden_size / num_attention_heads is not supported");
@@ -162,6 +177,12 @@ ModelConfig read_gpt2(const Reader& r) {
   c.norm_epsilon = r.number("layer_norm_epsilon", 1e-5);
   c.tied = r.boolean("tie_word_embeddings", true);
   r.expect_text("activation_function", "gelu_new");
+  if (!r.boolean("scale_attn_weights", true) || r.boolean("scale_attn_by_inverse_layer_idx", false)) {
+    throw_input_error(r.place(),
+                      "attention scores are scaled in a way that is not supported, only by the "
+                      "square root of the head's width (\"scale_attn_weights\": true, "
+                      "\"scale_attn_by_inverse_layer_idx\": false)");
+  }
   return c;
 }
 
@@ -196,13 +217,19 @@ void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFi
   }
 }
 
+std::string_view torch_name(io::DType dtype) {
+  if (dtype == io::DType::f16) return "float16";
+  return dtype == io::DType::bf16 ? "bfloat16" : "float32";
+}
+
 }  // namespace
 
-std::string config_to_json(const ModelConfig& config, const std::string& tokenizer_fingerprint) {
+std::string config_to_json(const ModelConfig& config, const std::string& tokenizer_fingerprint,
+                           io::DType dtype) {
   ordered_json json = config.family == Family::llama ? llama_json(config) : gpt2_json(config);
   json["bos_token_id"] = token_or_null(config.bos_token);
   json["eos_token_id"] = token_or_null(config.eos_token);
-  json["torch_dtype"] = "float32";
+  json["torch_dtype"] = torch_name(dtype);
   ordered_json shapes = ordered_json::object();
   for (const MapSpec& map : linear_maps(config)) {
     const auto found = config.shapes.find(map.name);
@@ -239,12 +266,33 @@ ConfigFile config_from_json(std::string_view text, const std::string& place) {
   return file;
 }
 
-void save_description(const fs::path& folder, const ModelConfig& config, const text::Tokenizer& tokenizer) {
+namespace {
+
+void write_description(const fs::path& folder, const ModelConfig& config, const text::Tokenizer* tokenizer,
+                       io::DType dtype) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw_io_error(folder.string(), "cannot make this folder: {}", error.message());
-  for (const auto& [name, contents] : tokenizer.files()) write_file_atomically(folder / name, contents);
-  write_file_atomically(folder / "config.json", config_to_json(config, tokenizer.fingerprint()));
+  std::string fingerprint;
+  if (tokenizer) {
+    for (const auto& [name, contents] : tokenizer->files()) write_file_atomically(folder / name, contents);
+    fingerprint = tokenizer->fingerprint();
+  }
+  // The last file: a folder without it is no model.
+  write_file_atomically(folder / "config.json", config_to_json(config, fingerprint, dtype));
+}
+
+}  // namespace
+
+void save_description(const fs::path& folder, const ModelConfig& config, const text::Tokenizer& tokenizer) {
+  write_description(folder, config, &tokenizer, io::DType::f32);
+}
+
+void save_folder(const fs::path& folder, const Transformer<float>& model, const text::Tokenizer* tokenizer,
+                 io::DType dtype) {
+  fs::create_directories(folder);
+  save_weights(folder, model.layout(), model.parameters(), dtype);
+  write_description(folder, model.config(), tokenizer, dtype);
 }
 
 namespace {
@@ -268,14 +316,17 @@ void check_finite(std::span<const float> values, const std::string& place, const
   }
 }
 
-void save_weights(const fs::path& folder, const ParameterLayout& layout, std::span<const float> parameters) {
+void save_weights(const fs::path& folder, const ParameterLayout& layout, std::span<const float> parameters,
+                  io::DType dtype) {
   io::SafetensorsWriter writer;
   for (const Parameter& p : layout.parameters) {
     const auto values = parameters.subspan(static_cast<size_t>(p.offset), static_cast<size_t>(p.size));
-    if (p.transposed) {
+    if (p.transposed && dtype == io::DType::f32) {
       writer.add_owned(p.name, p.dims, transposed(values, p.dims[1], p.dims[0]));
+    } else if (p.transposed) {
+      writer.add_as(dtype, p.name, p.dims, transposed(values, p.dims[1], p.dims[0]));
     } else {
-      writer.add(p.name, p.dims, values);
+      writer.add_as(dtype, p.name, p.dims, values);
     }
   }
   writer.set_metadata("format", "pt");  // what Hugging Face's readers ask for
@@ -283,15 +334,6 @@ void save_weights(const fs::path& folder, const ParameterLayout& layout, std::sp
 }
 
 namespace {
-
-/// A tensor by our name, or by the name it has in files of a bare model without its head.
-const io::TensorInfo& find_tensor(const io::SafetensorsFile& file, std::string_view name) {
-  for (std::string_view prefix : {"", "transformer.", "model."}) {
-    if (!name.starts_with(prefix)) continue;
-    if (const io::TensorInfo* info = file.find(name.substr(prefix.size()))) return *info;
-  }
-  return file.at(name);
-}
 
 /// What other programs store beside the weights though it follows from the configuration: rotary frequencies,
 /// GPT-2's causal masks, the head of a tied model.
@@ -301,32 +343,43 @@ bool is_redundant(const ParameterLayout& layout, std::string_view name) {
          name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
 }
 
-}  // namespace
-
-void load_weights(const fs::path& folder, const ParameterLayout& layout, std::span<float> parameters) {
-  const std::string place = (folder / "model.safetensors").string();
-  const io::SafetensorsFile file(folder / "model.safetensors");
-  std::set<std::string> known;
+/// The files hold the layout's tensors, all with their dims, and nothing else.
+void check_weights(const WeightFiles& weights, const ParameterLayout& layout) {
+  std::set<std::string_view> known;
   for (const Parameter& p : layout.parameters) {
-    const io::TensorInfo& info = find_tensor(file, p.name);
+    const io::TensorInfo& info = *weights.at(p.name).info;
     if (info.dims != p.dims) {
-      throw_io_error(place, "tensor {} has dimensions [{}], config.json asks for [{}]", p.name,
-                     fmt::join(info.dims, ", "), fmt::join(p.dims, ", "));
+      throw_io_error(weights.place(), "tensor {} (byte {}) has dimensions [{}], config.json asks for [{}]",
+                     p.name, info.offset, fmt::join(info.dims, ", "), fmt::join(p.dims, ", "));
     }
+    known.insert(info.name);
+  }
+  for (const auto& [name, tensor] : weights.tensors()) {
+    if (!known.contains(name) && !is_redundant(layout, name)) {
+      throw_io_error(weights.place(), "holds a tensor {} that config.json does not know", name);
+    }
+  }
+}
+
+void read_weights(const WeightFiles& weights, const ParameterLayout& layout, std::span<float> parameters) {
+  for (const Parameter& p : layout.parameters) {
+    const StoredTensor tensor = weights.at(p.name);
     const auto out = parameters.subspan(static_cast<size_t>(p.offset), static_cast<size_t>(p.size));
-    file.read(info, out);
-    check_finite(out, place, p.name);
+    tensor.file->read(*tensor.info, out);
+    check_finite(out, weights.place(), p.name);
     if (p.transposed) {
       const std::vector<float> turned = transposed(out, p.dims[0], p.dims[1]);
       std::copy(turned.begin(), turned.end(), out.begin());
     }
-    known.insert(info.name);
   }
-  for (const io::TensorInfo& info : file.tensors()) {
-    if (!known.contains(info.name) && !is_redundant(layout, info.name)) {
-      throw_io_error(place, "holds a tensor {} that config.json does not know", info.name);
-    }
-  }
+}
+
+}  // namespace
+
+void load_weights(const fs::path& folder, const ParameterLayout& layout, std::span<float> parameters) {
+  const WeightFiles weights(folder);
+  check_weights(weights, layout);
+  read_weights(weights, layout, parameters);
 }
 
 bool is_model_folder(const fs::path& folder) {
@@ -336,57 +389,65 @@ bool is_model_folder(const fs::path& folder) {
 
 namespace {
 
-std::shared_ptr<const text::Tokenizer> folder_tokenizer(const fs::path& folder, const ConfigFile& file) {
-  std::shared_ptr<const text::Tokenizer> tokenizer;
-  try {
-    tokenizer = text::load_tokenizer(folder);
-  } catch (const InputError&) {
-    // A folder of weights alone can still be measured and fine-tuned on token files; who needs text says so.
-    if (file.tokenizer_fingerprint.empty()) return nullptr;
-    throw;
+void check_tokenizer(const text::Tokenizer& tokenizer, int64_t vocabulary) {
+  if (tokenizer.vocabulary_size() <= vocabulary) return;
+  throw_input_error("tokenizer",
+                    "the tokenizer has {} tokens, the model {}: it is not this model's tokenizer",
+                    tokenizer.vocabulary_size(), vocabulary);
+}
+
+/// What a folder says of its model, and its tokenizer; no model is made yet.
+ModelConfig read_folder_description(const fs::path& folder, LoadedModel& loaded) {
+  if (!is_model_folder(folder))
+    throw_input_error(folder.string(), "is not a model folder: it has no config.json");
+  const fs::path path = folder / "config.json";
+  const MappedFile text(path);
+  const ConfigFile file = config_from_json(text.text(), path.string());
+  if (file.tokenizer_fingerprint.empty()) {
+    attach_tokenizer(loaded, file.config.vocabulary, [&] { return text::load_tokenizer(folder); });
+    return file.config;
   }
-  if (!file.tokenizer_fingerprint.empty() && tokenizer->fingerprint() != file.tokenizer_fingerprint) {
+  loaded.tokenizer = text::load_tokenizer(folder);
+  if (loaded.tokenizer->fingerprint() != file.tokenizer_fingerprint) {
     throw_input_error(folder.string(),
                       "the tokenizer in this folder is not the one the model was trained with; put the "
                       "original back");
   }
-  if (tokenizer->vocabulary_size() > file.config.vocabulary) {
-    throw_input_error(folder.string(),
-                      "the tokenizer has {} tokens, the model {}: it is not this model's tokenizer",
-                      tokenizer->vocabulary_size(), file.config.vocabulary);
-  }
-  return tokenizer;
-}
-
-LoadedModel load_folder(const fs::path& folder) {
-  LoadedModel loaded = load_description(folder);
-  load_weights(folder, loaded.model->layout(), loaded.model->parameters());
-  loaded.bytes = static_cast<int64_t>(fs::file_size(folder / "model.safetensors"));
-  return loaded;
+  check_tokenizer(*loaded.tokenizer, file.config.vocabulary);
+  return file.config;
 }
 
 }  // namespace
 
-LoadedModel load_description(const fs::path& folder) {
-  if (!is_model_folder(folder)) {
-    throw_input_error(folder.string(), "is not a model folder: it has no config.json");
+// A model without a tokenizer can still be looked at and measured on token files; who needs text says so.
+void attach_tokenizer(LoadedModel& loaded, int64_t vocabulary,
+                      const std::function<std::shared_ptr<const text::Tokenizer>()>& open) {
+  try {
+    loaded.tokenizer = open();
+  } catch (const InputError& error) {
+    loaded.tokenizer_problem = error.what();
+    return;
   }
-  const fs::path path = folder / "config.json";
-  const MappedFile text(path);
-  const ConfigFile file = config_from_json(text.text(), path.string());
+  if (loaded.tokenizer) check_tokenizer(*loaded.tokenizer, vocabulary);
+}
+
+LoadedModel load_folder(const fs::path& folder) {
   LoadedModel loaded;
-  loaded.tokenizer = folder_tokenizer(folder, file);
-  loaded.model = std::make_unique<Transformer<float>>(file.config);
+  const ModelConfig config = read_folder_description(folder, loaded);
+  const WeightFiles weights(folder);
+  const ParameterLayout layout = make_layout(config);
+  check_weights(weights, layout);  // before room is made for what config.json claims
+  loaded.model = std::make_unique<Transformer<float>>(config);
+  read_weights(weights, layout, loaded.model->parameters());
+  loaded.bytes = weights.bytes();
   return loaded;
 }
 
-LoadedModel load_model(const fs::path& path) {
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (!fs::exists(status)) throw_input_error(path.string(), "there is no such model folder or file");
-  if (fs::is_directory(status)) return load_folder(path);
-  if (path.extension() == ".bin") return load_llama2c(path);
-  throw_input_error(path.string(), "is neither a model folder nor a llama2.c .bin file");
+LoadedModel load_description(const fs::path& folder) {
+  LoadedModel loaded;
+  const ModelConfig config = read_folder_description(folder, loaded);
+  loaded.model = std::make_unique<Transformer<float>>(config);
+  return loaded;
 }
 
 }  // namespace qtf::model

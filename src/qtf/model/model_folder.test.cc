@@ -131,6 +131,13 @@ TEST(ConfigJson, ReadsForeignConfigurations) {
   EXPECT_EQ(llama.config.eos_token, 2);
   EXPECT_EQ(llama.tokenizer_fingerprint, "");
 
+  const ConfigFile newer = config_from_json(R"({
+    "model_type": "llama", "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256, "dtype": "bfloat16",
+    "rope_scaling": {"rope_type": "default"}, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}})",
+                                            "config.json");
+  EXPECT_EQ(newer.config.rope_theta, 5e5);
+
   const ConfigFile gpt2 = config_from_json(R"({
     "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "bos_token_id": 50256,
     "eos_token_id": 50256, "layer_norm_epsilon": 1e-05, "model_type": "gpt2", "n_ctx": 1024, "n_embd": 768,
@@ -181,6 +188,17 @@ TEST(ConfigJson, RefusesWhatItDoesNotKnow) {
       {replaced(llama, "\"attention_bias\": false", "\"attention_bias\": true"), "biases in a llama model"},
       {replaced(llama, "\"mlp_bias\": false", "\"mlp_bias\": 0"), "must be true or false", false},
       {replaced(llama, "\"mlp_bias\"", "\"rope_scaling\": {\"factor\": 2}, \"mlp_bias\""), "rope_scaling"},
+      {replaced(llama, "\"mlp_bias\"",
+                "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"mlp_bias\""),
+       "\"type\": \"linear\" is not supported, only \"default\""},
+      {replaced(llama, "\"mlp_bias\"", "\"rope_parameters\": {\"rope_type\": \"llama3\"}, \"mlp_bias\""),
+       "\"rope_type\": \"llama3\" is not supported"},
+      {replaced(llama, "\"max_position_embeddings\": 24", "\"max_position_embeddings\": 1048577"),
+       "context must be 1 to"},
+      {replaced(gpt2, "\"gelu_new\"", "\"gelu_new\", \"scale_attn_weights\": false"),
+       "attention scores are scaled"},
+      {replaced(gpt2, "\"gelu_new\"", "\"gelu_new\", \"scale_attn_by_inverse_layer_idx\": true"),
+       "attention scores are scaled"},
       {replaced(llama, "\"mlp_bias\"", "\"head_dim\": 8, \"mlp_bias\""), "head_dim"},
       {replaced(llama, "\"eos_token_id\": 256", "\"eos_token_id\": 257"),
        "must be a token, 0 to 256, or null"},
@@ -367,7 +385,7 @@ TEST(ModelFolder, RefusesWhatIsNoModel) {
   const std::vector<std::pair<fs::path, const char*>> rows = {
       {folder / "absent", "there is no such model folder or file"},
       {folder / std::string(5000, 'x'), "there is no such model folder or file"},
-      {folder / "notes.txt", "is neither a model folder nor a llama2.c .bin file"},
+      {folder / "notes.txt", "is not a model folder, a GGUF file or a llama2.c .bin"},
       {folder / "empty", "it has no config.json"},
   };
   for (const auto& [path, expected] : rows) {

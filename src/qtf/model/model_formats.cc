@@ -1,0 +1,108 @@
+#include "qtf/model/model_formats.h"
+
+#include <fstream>
+
+#include "qtf/base/error.h"
+#include "qtf/model/gguf_export.h"
+#include "qtf/model/gguf_import.h"
+#include "qtf/model/llama2c_import.h"
+
+namespace qtf::model {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+bool is_folder(const fs::path& path) {
+  return fs::is_directory(path);
+}
+
+bool is_gguf(const fs::path& path) {
+  if (path.extension() == ".gguf") return true;
+  char magic[4] = {};
+  std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
+  return std::string_view(magic, sizeof magic) == "GGUF";
+}
+
+bool is_llama2c(const fs::path& path) {
+  return path.extension() == ".bin";
+}
+
+std::vector<std::string> write_folder(const fs::path& path, const Transformer<float>& model,
+                                      const text::Tokenizer* tokenizer, io::TensorType type) {
+  const io::DType dtype = type == io::TensorType::f32   ? io::DType::f32
+                          : type == io::TensorType::f16 ? io::DType::f16
+                                                        : io::DType::bf16;
+  save_folder(path, model, tokenizer, dtype);
+  if (tokenizer) return {};
+  return {"the model has no tokenizer, so the folder has none"};
+}
+
+}  // namespace
+
+std::span<const ModelFormat> model_formats() {
+  using io::TensorType;
+  static const std::vector<ModelFormat> kFormats = {
+      {.name = "model folder",
+       .summary =
+           "config.json, safetensors (one file or shards) and tokenizer: qtf's own, and Hugging Face's "
+           "of the Llama and GPT-2 families",
+       .recognises = is_folder,
+       .load = load_folder,
+       .extension = "",
+       .types = {TensorType::f32, TensorType::f16, TensorType::bf16},
+       .dense_only = false,
+       .save = write_folder},
+      {.name = "GGUF file",
+       .summary =
+           "llama.cpp's, versions 2 and 3, of the Llama and GPT-2 families: F32, F16, BF16, Q8_0, Q4_0",
+       .recognises = is_gguf,
+       .load = load_gguf,
+       .extension = ".gguf",
+       .types = {TensorType::f32, TensorType::f16, TensorType::q8_0},
+       .dense_only = true,
+       .save = save_gguf},
+      {.name = "llama2.c .bin",
+       .summary = "llama2.c's legacy export (version 0), its tok*.model or tok*.bin beside it",
+       .recognises = is_llama2c,
+       .load = load_llama2c,
+       .extension = ".bin",
+       .types = {},
+       .dense_only = true,
+       .save = nullptr},
+  };
+  return kFormats;
+}
+
+const ModelFormat& format_to_write(const fs::path& path) {
+  const ModelFormat* found = &model_formats().front();
+  for (const ModelFormat& format : model_formats()) {
+    if (!format.extension.empty() && path.extension() == format.extension) found = &format;
+  }
+  if (found->types.empty()) throw_input_error(path.string(), "a {} is only read, not written", found->name);
+  return *found;
+}
+
+std::string readable_formats() {
+  std::string text;
+  const auto formats = model_formats();
+  for (size_t i = 0; i < formats.size(); ++i) {
+    text += fmt::format("{}a {}", i == 0 ? "" : i + 1 < formats.size() ? ", " : " or ", formats[i].name);
+  }
+  return text;
+}
+
+LoadedModel load_model(const fs::path& path) {
+  std::error_code error;
+  if (!fs::exists(fs::status(path, error)))
+    throw_input_error(path.string(), "there is no such model folder or file");
+  for (const ModelFormat& format : model_formats()) {
+    if (format.recognises(path)) return format.load(path);
+  }
+  if (path.extension() == ".safetensors")
+    throw_input_error(path.string(),
+                      "is a file of weights alone; give the folder that holds its config.json");
+  throw_input_error(path.string(), "is not {}", readable_formats());
+}
+
+}  // namespace qtf::model
