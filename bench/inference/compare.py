@@ -1,0 +1,250 @@
+#!/usr/bin/python3
+"""Speed of inference beside llama.cpp's: prompts of 512 tokens and 128 decoded tokens of the same fp32 weights.
+
+The weights are random, of Llama's architecture. Where llama-simple lies beside llama-bench, the tokens that both
+sides decode greedily are compared first. Then the sides alternate, each in its own process, and each pair gives
+one ratio; the median is the figure. Without a peer only our own speed is printed.
+  bench/inference/compare.py --peer ~/llama.cpp/build/bin/llama-bench --json figures.json
+  bench/inference/compare.py --scaling    our own speed against width, context, vocabulary and threads
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import gguf
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+DEFAULT_QTF = os.path.join(ROOT, "build", "release", "bin", "inference_steps")
+HEAD_WIDTH = 32  # as qtf's presets have it
+MODELS = {
+    "5M": {"width": 256, "layers": 4, "feed-forward": 704, "vocabulary": 8192},
+    "17M": {"width": 384, "layers": 6, "feed-forward": 1024, "vocabulary": 16384},
+    "47M": {"width": 512, "layers": 12, "feed-forward": 1408, "vocabulary": 16384},
+}
+PROMPT, GENERATE = 512, 128
+SAME_TOKENS = 8  # at least; later ones may differ where the peer's fp16 cache tips a near tie
+
+
+def parse():
+    parser = argparse.ArgumentParser(description="Compares the speed of inference with llama.cpp's")
+    parser.add_argument("--qtf", default=DEFAULT_QTF, help="our side, the program inference_steps (%(default)s)")
+    parser.add_argument("--peer", help="llama.cpp's program llama-bench")
+    parser.add_argument("--model", action="append", choices=MODELS, help="may be repeated (all)")
+    parser.add_argument("--threads", type=int, action="append", help="may be repeated (2)")
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of runs a model (%(default)s)")
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions within a run (%(default)s)")
+    parser.add_argument("--scaling", action="store_true", help="print our own scaling instead")
+    parser.add_argument("--json", help="file to save the figures in, with machine and commit")
+    flags = parser.parse_args()
+    flags.model = flags.model or list(MODELS)
+    flags.threads = flags.threads or [2]
+    if flags.rounds < 1 or flags.repeat < 1:
+        parser.error("--rounds and --repeat must be at least 1")
+    return flags
+
+
+def machine():
+    with open("/proc/cpuinfo") as file:
+        models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    return {"cpu": models[0] if models else "unknown", "cores": len(os.sched_getaffinity(0))}
+
+
+def commit():
+    command = ["git", "-C", ROOT, "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def output_of(command):
+    result = subprocess.run(command, capture_output=True)
+    if result.returncode:
+        sys.exit(f"{' '.join(command)}\nended with status {result.returncode}:\n"
+                 f"{result.stderr.decode(errors='replace').strip()}")
+    return result.stdout.decode(errors="replace")
+
+
+def run_qtf(flags, folder, threads, verb, **options):
+    words = [str(word) for name, value in options.items() for word in ("--" + name.replace("_", "-"), value)]
+    return json.loads(output_of([flags.qtf, "--model", folder, "--threads", str(threads), verb, *words]))
+
+
+def make_model(flags, folder, context=1024, **sizes):
+    sizes = {"heads": sizes["width"] // HEAD_WIDTH, "kv-heads": sizes["width"] // HEAD_WIDTH, **sizes}
+    return run_qtf(flags, folder, 1, "make", context=context, **sizes)["parameters"]
+
+
+def median_speeds(flags, folder, threads, **options):
+    result = run_qtf(flags, folder, threads, "speed", repeat=flags.repeat, **options)
+    for key in ("prefill", "decode"):
+        speeds = result.pop(f"{key}_tokens_per_second")
+        result[key] = statistics.median(speeds) if speeds else 0
+    return result
+
+
+def run_peer(flags, path, threads):
+    words = ["-m", path, "-p", str(PROMPT), "-n", str(GENERATE), "-t", str(threads), "-r", str(flags.repeat)]
+    runs = json.loads(output_of([flags.peer, *words, "-o", "json"]))
+    speeds = {"prefill" if run["n_gen"] == 0 else "decode": statistics.median(run["samples_ts"]) for run in runs}
+    return speeds
+
+
+def compare_outputs(flags, name, folder, path):
+    simple = os.path.join(os.path.dirname(flags.peer), "llama-simple")
+    if not os.access(simple, os.X_OK):
+        print(f"{name}: no llama-simple beside the peer, outputs not compared")
+        return
+    prompt = [gguf.FIRST_WORD + 37 * i for i in range(1, 25)]
+    text = output_of([simple, "-m", path, "-n", "32", " ".join(gguf.word(token) for token in prompt)])
+    theirs = gguf.tokens_of(text.replace("<s>", "", 1))
+    if theirs[:len(prompt)] != prompt:
+        sys.exit(f"{name}: the peer read the prompt as {text!r}")
+    theirs = theirs[len(prompt):]
+    tokens = ",".join(str(token) for token in [gguf.START, *prompt])
+    ours = {threads: run_qtf(flags, folder, threads, "greedy", tokens=tokens, generate=32)["tokens"]
+            for threads in {1, *flags.threads}}
+    if any(other != ours[1] for other in ours.values()):
+        sys.exit(f"{name}: our own tokens depend on the number of threads")
+    same = next((i for i, pair in enumerate(zip(ours[1], theirs)) if pair[0] != pair[1]), len(theirs))
+    if same < min(SAME_TOKENS, len(theirs)) or not theirs:
+        sys.exit(f"{name}: the sides decode other tokens, a speed would mean nothing:\n{ours[1]}\n{theirs}")
+    print(f"{name}: the first {same} of {len(theirs)} greedily decoded tokens agree")
+
+
+def compare(flags, name, folder):
+    """Figures of one model, a row a number of threads."""
+    parameters = make_model(flags, folder, **MODELS[name])
+    path = os.path.join(folder, "model.gguf")
+    if flags.peer:
+        gguf.write_gguf(folder, path)
+        compare_outputs(flags, name, folder, path)
+    rows = []
+    for threads in flags.threads:
+        pairs = []
+        for number in range(1, flags.rounds + 1):
+            ours = median_speeds(flags, folder, threads, prompt=PROMPT, generate=GENERATE)
+            theirs = run_peer(flags, path, threads) if flags.peer else None
+            pairs.append((ours, theirs))
+            print_pair(name, number, threads, ours, theirs)
+        rows.append(summary(name, parameters, threads, pairs))
+    return rows
+
+
+def read_share(run):
+    return run["decode"] * run["decode_bytes_per_token"] / run["read_bytes_per_second"]
+
+
+def print_pair(name, number, threads, ours, theirs):
+    line = (f"{name} {number}, {threads} threads: prefill {ours['prefill']:.0f}, decode {ours['decode']:.0f} tokens/s "
+            f"({100 * read_share(ours):.0f} % of read bandwidth)")
+    if theirs:
+        line += (f"; llama.cpp {theirs['prefill']:.0f}, {theirs['decode']:.0f}; ratios "
+                 f"{ours['prefill'] / theirs['prefill']:.2f}, {ours['decode'] / theirs['decode']:.2f}")
+    print(line, flush=True)
+
+
+def summary(name, parameters, threads, pairs):
+    row = {"model": name, "parameters": parameters, "threads": threads,
+           "read_share": statistics.median(read_share(ours) for ours, _ in pairs)}
+    for key in ("prefill", "decode", "decode_bytes_per_token", "read_bytes_per_second", "triad_bytes_per_second"):
+        row[key] = statistics.median(ours[key] for ours, _ in pairs)
+    if pairs[0][1]:
+        for key in ("prefill", "decode"):
+            row[f"peer_{key}"] = statistics.median(theirs[key] for _, theirs in pairs)
+            row[f"{key}_ratios"] = [ours[key] / theirs[key] for ours, theirs in pairs]
+            row[f"{key}_ratio"] = statistics.median(row[f"{key}_ratios"])
+    return row
+
+
+def print_summary(rows):
+    print("\n| model | threads | prefill 512, tokens/s: qtf / llama.cpp | ratio | decode 128: qtf / llama.cpp | ratio "
+          "| decoding reads, GB/s | of read / triad bandwidth |\n|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        cells = [f"{row['model']} ({row['parameters'] / 1e6:.1f} M)", str(row["threads"])]
+        for key in ("prefill", "decode"):
+            peer = f"{row[f'peer_{key}']:.0f}" if f"peer_{key}" in row else "peer missing"
+            cells += [f"{row[key]:.0f} / {peer}", f"{row[f'{key}_ratio']:.2f}" if f"{key}_ratio" in row else "-"]
+        speed = row["decode"] * row["decode_bytes_per_token"]
+        cells += [f"{speed / 1e9:.1f}",
+                  f"{100 * row['read_share']:.0f} % / {100 * speed / row['triad_bytes_per_second']:.0f} %"]
+        print("| " + " | ".join(cells) + " |")
+
+
+BASE = {"width": 256, "layers": 4, "vocabulary": 8192, "context": 1024, "threads": 2, "prompt": 512}
+AXES = {
+    "width": [64, 128, 256, 512],
+    "vocabulary": [1024, 4096, 16384, 65536],
+    "prompt": [32, 128, 512, 2048],  # and decoding after that many
+    "threads": [1, 2],
+}
+
+
+def scaling_row(flags, axis, value):
+    sizes = {**BASE, axis: value}
+    width, prompt = sizes["width"], sizes["prompt"]
+    with tempfile.TemporaryDirectory(prefix="qtf-inference-") as folder:
+        parameters = make_model(flags, folder, width=width, layers=sizes["layers"], vocabulary=sizes["vocabulary"],
+                                context=max(sizes["context"], prompt + GENERATE),
+                                **{"feed-forward": (8 * width // 3 + 63) // 64 * 64})
+        run = median_speeds(flags, folder, sizes["threads"], prompt=prompt, generate=GENERATE,
+                            start=prompt if axis == "prompt" else 0)
+    return {"axis": axis, "value": value, "parameters": parameters, **run}
+
+
+def print_scaling(rows):
+    print(f"\nAround {', '.join(f'{key} {value}' for key, value in BASE.items())}; 128 tokens are decoded, on the axis "
+          "`prompt` after as many others.\n\n| | | M parameters | prefill, tokens/s | GFLOP/s | decode, tokens/s | GB/s |"
+          "\n|---|---|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {row['axis']} | {row['value']} | {row['parameters'] / 1e6:.2f} | {row['prefill']:.0f} | "
+              f"{row['prefill'] * row['prefill_flops_per_token'] / 1e9:.0f} | {row['decode']:.0f} | "
+              f"{row['decode'] * row['decode_bytes_per_token'] / 1e9:.1f} |")
+
+
+def scaling(flags):
+    rows = []
+    for axis, values in AXES.items():
+        for value in values:
+            rows.append(scaling_row(flags, axis, value))
+            print(f"{axis} {value}: prefill {rows[-1]['prefill']:.0f}, decode {rows[-1]['decode']:.0f} tokens/s",
+                  flush=True)
+    print_scaling(rows)
+    return rows
+
+
+def comparison(flags):
+    if not flags.peer:
+        print("peer missing: no --peer, our own speed only")
+    rows = []
+    for name in flags.model:
+        with tempfile.TemporaryDirectory(prefix="qtf-inference-") as folder:
+            rows += compare(flags, name, folder)
+    print_summary(rows)
+    return rows
+
+
+def main():
+    flags = parse()
+    for program in filter(None, (flags.qtf, flags.peer)):
+        if not os.access(program, os.X_OK):
+            sys.exit(f"{program} is missing: ours is built with `cmake --build --preset release --target "
+                     "inference_steps`, or name it with --qtf PATH; the peer's is --peer PATH")
+    where = {"machine": machine(), "commit": commit(), "load_before": os.getloadavg()[0]}
+    if where["load_before"] > 0.5:
+        print(f"warning: load average {where['load_before']:.1f}, other programs run here; the ratios may not hold")
+    print(f"{where['machine']['cpu']}, {where['machine']['cores']} cores, commit {where['commit']}")
+    rows = scaling(flags) if flags.scaling else comparison(flags)
+    if flags.json:
+        with open(flags.json, "w") as file:
+            json.dump({**where, "results": rows}, file, indent=2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

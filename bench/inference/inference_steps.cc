@@ -1,0 +1,235 @@
+// Our side of bench/inference/: makes a Llama-family model of random weights, continues token ids greedily,
+// and measures prompts and decoded tokens as llama-bench does, each as one JSON object. compare.py runs it.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "qtf/base/error.h"
+#include "qtf/base/file.h"
+#include "qtf/kernels/softmax.h"
+#include "qtf/kernels/vector.h"
+#include "qtf/model/inference.h"
+#include "qtf/model/model_folder.h"
+
+namespace {
+
+using qtf::Matrix;
+using qtf::Range;
+using qtf::TeamMember;
+using Json = nlohmann::json;
+
+struct Flags {
+  std::string model;
+  qtf::model::ModelConfig config;
+  uint64_t seed = 1;
+  std::vector<int32_t> tokens;
+  int64_t prompt = 512, generate = 128, start = 0;
+  int repeat = 3, threads = 0;
+};
+
+double seconds_of(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Normal weights of deviation 1/sqrt(inputs), so that every layer matters; norms are one.
+Json make_model(const Flags& flags) {
+  qtf::model::Transformer<float> model(flags.config);
+  const qtf::Random random{flags.seed, 0};
+  const auto values = model.parameters();
+  for (const qtf::model::Parameter& p : model.layout().parameters) {
+    const double deviation = 1 / std::sqrt(static_cast<double>(p.dims.back()));
+    for (int64_t i = p.offset; i < p.offset + p.size; ++i) {
+      values[static_cast<size_t>(i)] =
+          p.dims.size() == 1 ? 1.F : static_cast<float>(deviation * random.normal(static_cast<uint64_t>(i)));
+    }
+  }
+  std::filesystem::create_directories(flags.model);
+  qtf::write_file_atomically(std::filesystem::path(flags.model) / "config.json",
+                             qtf::model::config_to_json(flags.config, ""));
+  qtf::model::save_weights(flags.model, model.layout(), values);
+  return {{"parameters", model.layout().size}};
+}
+
+/// A loaded model with what a sequence needs.
+struct Session {
+  qtf::ThreadPool pool;
+  qtf::model::LoadedModel loaded;
+  qtf::model::Inference<float> inference;
+  const qtf::model::ModelConfig& config;
+  qtf::nn::KvCache<float> cache;
+  std::vector<float> hidden, logits;
+
+  explicit Session(const Flags& flags)
+      : pool(flags.threads),
+        loaded(prepared(flags.model, pool)),
+        inference(*loaded.model, pool),
+        config(loaded.model->config()),
+        cache(loaded.model->make_cache(config.context)),
+        hidden(static_cast<size_t>(config.context * config.width)),
+        logits(static_cast<size_t>(config.vocabulary)) {}
+
+  static qtf::model::LoadedModel prepared(const std::string& folder, qtf::ThreadPool& pool) {
+    qtf::model::LoadedModel loaded = qtf::model::load_model(folder);
+    loaded.model->prepare(qtf::tt::Use::inference, pool);
+    return loaded;
+  }
+
+  /// Adds tokens to the sequence; logits are those after the last.
+  void extend(std::span<const int32_t> tokens) {
+    const auto rows = static_cast<int64_t>(tokens.size());
+    const qtf::model::Chunk<float> chunk{tokens, &cache};
+    const Matrix<float> states(hidden.data(), rows, config.width);
+    inference.forward({&chunk, 1}, 0, states);
+    inference.logits(states.row_block(rows - 1, 1), 0, {logits.data(), 1, config.vocabulary});
+  }
+
+  std::vector<int32_t> random_tokens(int64_t n) const {
+    std::vector<int32_t> tokens(static_cast<size_t>(n));
+    const qtf::Random random{3, 3};
+    for (size_t i = 0; i < tokens.size(); ++i)
+      tokens[i] = static_cast<int32_t>(random.below(i, static_cast<uint64_t>(config.vocabulary)));
+    return tokens;
+  }
+};
+
+Json continue_greedily(const Flags& flags) {
+  Session session(flags);
+  std::vector<int32_t> made;
+  session.extend(flags.tokens);
+  while (static_cast<int64_t>(made.size()) < flags.generate) {
+    made.push_back(
+        static_cast<int32_t>(qtf::kernels::argmax<float>(session.config.vocabulary, session.logits.data())));
+    session.extend({&made.back(), 1});
+  }
+  return {{"tokens", made}};
+}
+
+/// Bytes per second that the pool's workers read together from the packed weights' size of memory, and that a
+/// STREAM triad moves in arrays of that size together. The best of some passes.
+struct Bandwidth {
+  double read, triad;
+};
+
+Bandwidth measure_bandwidth(qtf::ThreadPool& pool, int64_t bytes) {
+  const int64_t n = bytes / 4, third = n / 3;
+  qtf::AlignedVector<float> data(static_cast<size_t>(n), 1.F);
+  std::vector<float> sums(static_cast<size_t>(pool.size()));
+  float* a = data.data();
+  const auto best = [](const std::function<void()>& pass) {
+    double seconds = 1e9;
+    for (int i = 0; i < 20; ++i) seconds = std::min(seconds, seconds_of(pass));
+    return seconds;
+  };
+  const double read = best([&] {
+    pool.parallel_for(n, [&](int worker, Range part) {
+      sums[static_cast<size_t>(worker)] +=
+          qtf::kernels::dot<float>(part.size(), a + part.begin, a + part.begin);
+    });
+  });
+  const double triad = best([&] {
+    pool.parallel_for(third, [&](int, Range part) {
+      float *to = a + part.begin, *x = a + third + part.begin, *y = a + 2 * third + part.begin;
+      for (int64_t i = 0; i < part.size(); ++i) to[i] = x[i] + 0.5F * y[i];
+    });
+  });
+  return {static_cast<double>(4 * n) / read, static_cast<double>(12 * third) / triad};
+}
+
+/// What a token costs on average: a prompt's in FLOPs (logits of its last token only), a decoded one's in
+/// bytes.
+struct Work {
+  double prefill_flops, weight_bytes, cache_bytes;
+};
+
+Work work_of(const qtf::model::ModelConfig& config, const Flags& flags) {
+  const auto attention = [&](double tokens_seen) {
+    return 2 * static_cast<double>(config.layers * config.width) * tokens_seen;
+  };
+  const double products = static_cast<double>(qtf::model::macs_per_token(config, 0)) - attention(1);
+  const auto head = static_cast<double>(config.vocabulary * config.width);
+  const auto prompt = static_cast<double>(std::max<int64_t>(flags.prompt, 1));
+  const double seen = static_cast<double>(flags.start) + static_cast<double>(flags.generate + 1) / 2;
+  return {2 * (products - head + head / prompt + attention((prompt + 1) / 2)), 4 * products,
+          4 * 2 * static_cast<double>(config.layers * config.kv_width()) * seen};
+}
+
+Json measure(const Flags& flags) {
+  Session session(flags);
+  const auto& config = session.config;
+  const auto tokens =
+      session.random_tokens(std::max({flags.prompt, flags.generate, flags.start, int64_t{1}}));
+  const std::span all(tokens);
+  const auto prompt = all.first(static_cast<size_t>(flags.prompt));
+  session.extend(all.first(1));  // touches the memory
+  std::vector<double> prefill, decode;
+  for (int i = 0; i < flags.repeat; ++i) {
+    if (flags.prompt > 0) {
+      session.cache.truncate(0);
+      prefill.push_back(static_cast<double>(flags.prompt) / seconds_of([&] { session.extend(prompt); }));
+    }
+    if (flags.generate > 0) {
+      session.cache.truncate(0);
+      if (flags.start > 0) session.extend(all.first(static_cast<size_t>(flags.start)));
+      decode.push_back(static_cast<double>(flags.generate) / seconds_of([&] {
+                         for (int64_t t = 0; t < flags.generate; ++t)
+                           session.extend(all.subspan(static_cast<size_t>(t), 1));
+                       }));
+    }
+  }
+  const Work work = work_of(config, flags);
+  const Bandwidth bandwidth = measure_bandwidth(session.pool, static_cast<int64_t>(work.weight_bytes));
+  return {{"prefill_tokens_per_second", prefill},
+          {"decode_tokens_per_second", decode},
+          {"threads", session.pool.size()},
+          {"prefill_flops_per_token", work.prefill_flops},
+          {"weight_bytes", work.weight_bytes},
+          {"decode_bytes_per_token", work.weight_bytes + work.cache_bytes},
+          {"read_bytes_per_second", bandwidth.read},
+          {"triad_bytes_per_second", bandwidth.triad}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Flags flags;
+  auto& c = flags.config;
+  CLI::App app("Speed of inference, as JSON");
+  app.require_subcommand(1);
+  app.add_option("--model", flags.model, "model folder")->required();
+  app.add_option("--threads", flags.threads, "0: all cores");
+  CLI::App* make = app.add_subcommand("make", "write a model of random weights");
+  make->add_option("--width", c.width)->required();
+  make->add_option("--layers", c.layers)->required();
+  make->add_option("--heads", c.heads)->required();
+  make->add_option("--kv-heads", c.kv_heads)->required();
+  make->add_option("--feed-forward", c.feed_forward)->required();
+  make->add_option("--vocabulary", c.vocabulary)->required();
+  make->add_option("--context", c.context)->required();
+  make->add_option("--seed", flags.seed);
+  CLI::App* greedy = app.add_subcommand("greedy", "continue tokens with the most likely ones");
+  greedy->add_option("--tokens", flags.tokens)->delimiter(',')->required();
+  greedy->add_option("--generate", flags.generate);
+  CLI::App* speed =
+      app.add_subcommand("speed", "tokens per second of prompts and decoding, each repetition's");
+  speed->add_option("--prompt", flags.prompt, "tokens passed at once; 0: none");
+  speed->add_option("--generate", flags.generate, "tokens decoded one by one; 0: none");
+  speed->add_option("--start", flags.start, "tokens in the cache before decoding");
+  speed->add_option("--repeat", flags.repeat);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    const Json result = make->parsed()     ? make_model(flags)
+                        : greedy->parsed() ? continue_greedily(flags)
+                                           : measure(flags);
+    std::cout << result.dump() << "\n";
+    return 0;
+  } catch (const std::exception& e) {
+    std::cerr << "inference_steps: " << e.what() << "\n";
+    return 2;
+  }
+}
