@@ -76,8 +76,9 @@ class KeyHead {
 
   void attend(Matrix<T> attended, Arena& scratch) const {
     const ArenaScope scope(scratch);
-    for (int64_t i = 0; i < segment_.rows; ++i) store(i);
     const int64_t seen = segment_.position + segment_.rows, size = spec_.head_dim;
+    prefetch_keys(seen);
+    for (int64_t i = 0; i < segment_.rows; ++i) store(i);
     T* log_sum_exp = scratch.allocate<T>(segment_.rows);
     for (int64_t head = head_ * group_; head < (head_ + 1) * group_; ++head) {
       attention_forward<T>(rows_.col_block(head * size, size), segment_.cache->keys_t(layer_, head_, seen),
@@ -89,6 +90,14 @@ class KeyHead {
   }
 
  private:
+  /// The product with the keys reads a few lines of each row in turn, which no hardware prefetcher follows.
+  void prefetch_keys(int64_t seen) const {
+    const ConstMatrix<T> keys = segment_.cache->keys_t(layer_, head_, seen);
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+    for (int64_t i = 0; i < keys.rows; ++i)
+      for (int64_t t = 0; t < seen; t += kLine) __builtin_prefetch(keys.data + i * keys.row_stride + t);
+  }
+
   /// Rotates a row's queries and key, and puts key and value into the cache.
   void store(int64_t row) const {
     T* queries = rows_.row(row) + head_ * group_ * spec_.head_dim;
