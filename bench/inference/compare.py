@@ -176,11 +176,12 @@ def print_summary(rows):
         print("| " + " | ".join(cells) + " |")
 
 
-BASE = {"width": 256, "layers": 4, "vocabulary": 8192, "context": 1024, "threads": 2, "prompt": 512}
+BASE = {"width": 256, "layers": 4, "vocabulary": 8192, "context": 1024, "prompt": 512, "sequences": 1, "threads": 2}
 AXES = {
     "width": [64, 128, 256, 512],
     "vocabulary": [1024, 4096, 16384, 65536],
     "prompt": [32, 128, 512, 2048],  # and decoding after that many
+    "sequences": [1, 2, 4, 8, 16],  # decoded together
     "threads": [1, 2],
 }
 
@@ -193,7 +194,7 @@ def scaling_row(flags, axis, value):
                                 context=max(sizes["context"], prompt + GENERATE),
                                 **{"feed-forward": (8 * width // 3 + 63) // 64 * 64})
         run = median_speeds(flags, folder, sizes["threads"], prompt=prompt, generate=GENERATE,
-                            start=prompt if axis == "prompt" else 0)
+                            start=prompt if axis == "prompt" else 0, sequences=sizes["sequences"])
     return {"axis": axis, "value": value, "parameters": parameters, **run}
 
 

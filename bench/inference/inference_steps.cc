@@ -27,7 +27,7 @@ struct Flags {
   qtf::model::ModelConfig config;
   uint64_t seed = 1;
   std::vector<int32_t> tokens;
-  int64_t prompt = 512, generate = 128, start = 0;
+  int64_t prompt = 512, generate = 128, start = 0, sequences = 1;
   int repeat = 3, threads = 0;
 };
 
@@ -56,13 +56,13 @@ Json make_model(const Flags& flags) {
   return {{"parameters", model.layout().size}};
 }
 
-/// A loaded model with what a sequence needs.
+/// A loaded model with what some sequences of the same tokens need.
 struct Session {
   qtf::ThreadPool pool;
   qtf::model::LoadedModel loaded;
   qtf::model::Inference<float> inference;
   const qtf::model::ModelConfig& config;
-  qtf::nn::KvCache<float> cache;
+  std::vector<qtf::nn::KvCache<float>> caches;  // one a sequence
   std::vector<float> hidden, logits;
 
   explicit Session(const Flags& flags)
@@ -70,9 +70,9 @@ struct Session {
         loaded(prepared(flags.model, pool)),
         inference(*loaded.model, pool),
         config(loaded.model->config()),
-        cache(loaded.model->make_cache(config.context)),
-        hidden(static_cast<size_t>(config.context * config.width)),
-        logits(static_cast<size_t>(config.vocabulary)) {}
+        caches(static_cast<size_t>(flags.sequences), loaded.model->make_cache(config.context)),
+        hidden(static_cast<size_t>(std::max(config.context, flags.sequences) * config.width)),
+        logits(static_cast<size_t>(flags.sequences * config.vocabulary)) {}
 
   static qtf::model::LoadedModel prepared(const std::string& folder, qtf::ThreadPool& pool) {
     qtf::model::LoadedModel loaded = qtf::model::load_model(folder);
@@ -80,10 +80,24 @@ struct Session {
     return loaded;
   }
 
-  /// Adds tokens to the sequence; logits are those after the last.
-  void extend(std::span<const int32_t> tokens) {
+  void forget() {
+    for (auto& cache : caches) cache.truncate(0);
+  }
+
+  /// Adds a token to every sequence.
+  void step(int32_t token) {
+    std::vector<qtf::model::Chunk<float>> chunks;
+    for (auto& cache : caches) chunks.push_back({{&token, 1}, &cache});
+    const auto rows = static_cast<int64_t>(chunks.size());
+    const Matrix<float> states(hidden.data(), rows, config.width);
+    inference.forward(chunks, 0, states);
+    inference.logits(states, 0, {logits.data(), rows, config.vocabulary});
+  }
+
+  /// Adds tokens to a sequence; logits are those after the last.
+  void extend(std::span<const int32_t> tokens, size_t sequence = 0) {
     const auto rows = static_cast<int64_t>(tokens.size());
-    const qtf::model::Chunk<float> chunk{tokens, &cache};
+    const qtf::model::Chunk<float> chunk{tokens, &caches[sequence]};
     const Matrix<float> states(hidden.data(), rows, config.width);
     inference.forward({&chunk, 1}, 0, states);
     inference.logits(states.row_block(rows - 1, 1), 0, {logits.data(), 1, config.vocabulary});
@@ -170,28 +184,30 @@ Json measure(const Flags& flags) {
   std::vector<double> prefill, decode;
   for (int i = 0; i < flags.repeat; ++i) {
     if (flags.prompt > 0) {
-      session.cache.truncate(0);
+      session.forget();
       prefill.push_back(static_cast<double>(flags.prompt) / seconds_of([&] { session.extend(prompt); }));
     }
     if (flags.generate > 0) {
-      session.cache.truncate(0);
-      if (flags.start > 0) session.extend(all.first(static_cast<size_t>(flags.start)));
-      decode.push_back(static_cast<double>(flags.generate) / seconds_of([&] {
-                         for (int64_t t = 0; t < flags.generate; ++t)
-                           session.extend(all.subspan(static_cast<size_t>(t), 1));
-                       }));
+      session.forget();
+      for (size_t s = 0; flags.start > 0 && s < session.caches.size(); ++s)
+        session.extend(all.first(static_cast<size_t>(flags.start)), s);
+      const double seconds = seconds_of([&] {
+        for (const int32_t token : all.first(static_cast<size_t>(flags.generate))) session.step(token);
+      });
+      decode.push_back(static_cast<double>(flags.generate * flags.sequences) / seconds);
     }
   }
   const Work work = work_of(config, flags);
   const Bandwidth bandwidth = measure_bandwidth(session.pool, static_cast<int64_t>(work.weight_bytes));
-  return {{"prefill_tokens_per_second", prefill},
-          {"decode_tokens_per_second", decode},
-          {"threads", session.pool.size()},
-          {"prefill_flops_per_token", work.prefill_flops},
-          {"weight_bytes", work.weight_bytes},
-          {"decode_bytes_per_token", work.weight_bytes + work.cache_bytes},
-          {"read_bytes_per_second", bandwidth.read},
-          {"triad_bytes_per_second", bandwidth.triad}};
+  return {
+      {"prefill_tokens_per_second", prefill},
+      {"decode_tokens_per_second", decode},
+      {"threads", session.pool.size()},
+      {"prefill_flops_per_token", work.prefill_flops},
+      {"weight_bytes", work.weight_bytes},
+      {"decode_bytes_per_token", work.weight_bytes / static_cast<double>(flags.sequences) + work.cache_bytes},
+      {"read_bytes_per_second", bandwidth.read},
+      {"triad_bytes_per_second", bandwidth.triad}};
 }
 
 }  // namespace
@@ -220,6 +236,7 @@ int main(int argc, char** argv) {
   speed->add_option("--prompt", flags.prompt, "tokens passed at once; 0: none");
   speed->add_option("--generate", flags.generate, "tokens decoded one by one; 0: none");
   speed->add_option("--start", flags.start, "tokens in the cache before decoding");
+  speed->add_option("--sequences", flags.sequences, "sequences decoded together");
   speed->add_option("--repeat", flags.repeat);
   CLI11_PARSE(app, argc, argv);
   try {
