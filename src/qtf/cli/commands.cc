@@ -11,6 +11,7 @@ extern const Command kEvalCommand;
 extern const Command kGenerateCommand;
 extern const Command kInfoCommand;
 extern const Command kReportCommand;
+extern const Command kCircuitCommand;
 extern const Command kTokenizeCommand;
 extern const Command kHelpCommand;
 extern const Command kVersionCommand;
@@ -18,8 +19,8 @@ extern const Command kDocsCommand;
 
 const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> table{
-      &kTrainCommand,    &kCompressCommand, &kEvalCommand, &kGenerateCommand, &kInfoCommand,
-      &kTokenizeCommand, &kReportCommand,   &kHelpCommand, &kVersionCommand,  &kDocsCommand,
+      &kTrainCommand,  &kCompressCommand, &kEvalCommand, &kGenerateCommand, &kInfoCommand, &kTokenizeCommand,
+      &kReportCommand, &kCircuitCommand,  &kHelpCommand, &kVersionCommand,  &kDocsCommand,
   };
   return table;
 }

@@ -192,7 +192,7 @@ constexpr GateInfo kTable[] = {
      .wires = 2,
      .matrix =
          [](const double*, Complex* out) {
-           constexpr Complex r = kHalfRoot, i = kI * kHalfRoot;
+           const Complex r = kHalfRoot, i = kI * kHalfRoot;
            set(out, {0, 0, r, i, 0, 0, i, r, r, -i, 0, 0, -i, r, 0, 0});
          }},
     {.gate = Gate::crx,
