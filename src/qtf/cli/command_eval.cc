@@ -127,7 +127,7 @@ const Command kEvalCommand{
         "whitespace-separated words plus one end-of-line a line.",
     .example = {.call = "qtf eval quickstart-out/chain --text wiki.test.tokens --json"},
     .options =
-        {{.name = "MODEL", .help = "a model folder, or a llama2.c .bin", .required = true},
+        {{.name = "MODEL", .help = "a model folder, a GGUF file or a llama2.c .bin", .required = true},
          {.name = "--text", .value = "FILE", .help = "a text file or a folder of them", .required = true},
          {.name = "--context",
           .type = ValueType::integer,

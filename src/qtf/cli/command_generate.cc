@@ -48,7 +48,7 @@ const Command kGenerateCommand{
         "When "
         "the context is full, the older half is forgotten.",
     .example = {.call = "qtf generate quickstart-out/chain --prompt 'The ' --tokens 60 --seed 1"},
-    .options = {{.name = "MODEL", .help = "a model folder, or a llama2.c .bin", .required = true},
+    .options = {{.name = "MODEL", .help = "a model folder, a GGUF file or a llama2.c .bin", .required = true},
                 {.name = "--prompt", .value = "TEXT", .help = "the text to continue"},
                 {.name = "--tokens",
                  .type = ValueType::integer,

@@ -85,7 +85,7 @@ const Command kInfoCommand{
     .name = "info",
     .summary = "Describe a model: architecture, shapes, parameters, size and cost",
     .example = {.call = "qtf info quickstart-out/chain"},
-    .options = {{.name = "MODEL", .help = "a model folder, or a llama2.c .bin", .required = true},
+    .options = {{.name = "MODEL", .help = "a model folder, a GGUF file or a llama2.c .bin", .required = true},
                 {.name = "--json", .type = ValueType::flag, .help = "print one JSON object"}},
     .run = run,
 };

@@ -10,6 +10,7 @@ extern const Command kCompressCommand;
 extern const Command kEvalCommand;
 extern const Command kGenerateCommand;
 extern const Command kInfoCommand;
+extern const Command kConvertCommand;
 extern const Command kReportCommand;
 extern const Command kCircuitCommand;
 extern const Command kTokenizeCommand;
@@ -19,8 +20,9 @@ extern const Command kDocsCommand;
 
 const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> table{
-      &kTrainCommand,  &kCompressCommand, &kEvalCommand, &kGenerateCommand, &kInfoCommand, &kTokenizeCommand,
-      &kReportCommand, &kCircuitCommand,  &kHelpCommand, &kVersionCommand,  &kDocsCommand,
+      &kTrainCommand,   &kCompressCommand, &kEvalCommand,     &kGenerateCommand,
+      &kInfoCommand,    &kConvertCommand,  &kTokenizeCommand, &kReportCommand,
+      &kCircuitCommand, &kHelpCommand,     &kVersionCommand,  &kDocsCommand,
   };
   return table;
 }

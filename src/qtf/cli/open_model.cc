@@ -4,7 +4,8 @@ namespace qtf::cli {
 
 model::LoadedModel open_model(const std::string& path, std::string_view place) {
   model::LoadedModel loaded = model::load_model(path);
-  if (!loaded.tokenizer) throw_input_error(place, "{} has no tokenizer; put its files into the folder", path);
+  if (!loaded.tokenizer)
+    throw_input_error(place, "{} has no tokenizer that can be used: {}", path, loaded.tokenizer_problem);
   return loaded;
 }
 

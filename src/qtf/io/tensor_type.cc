@@ -28,11 +28,11 @@ void store(Stored value, std::byte* to) {
 }
 
 void decode_f32(const std::byte* from, int64_t blocks, float* to) {
-  std::memcpy(to, from, static_cast<size_t>(blocks) * sizeof(float));
+  if (blocks > 0) std::memcpy(to, from, static_cast<size_t>(blocks) * sizeof(float));
 }
 
 void encode_f32(const float* from, int64_t blocks, std::byte* to) {
-  std::memcpy(to, from, static_cast<size_t>(blocks) * sizeof(float));
+  if (blocks > 0) std::memcpy(to, from, static_cast<size_t>(blocks) * sizeof(float));
 }
 
 template <float (*convert)(uint16_t)>

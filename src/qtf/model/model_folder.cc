@@ -268,11 +268,15 @@ ConfigFile config_from_json(std::string_view text, const std::string& place) {
 
 namespace {
 
-void write_description(const fs::path& folder, const ModelConfig& config, const text::Tokenizer* tokenizer,
-                       io::DType dtype) {
+void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw_io_error(folder.string(), "cannot make this folder: {}", error.message());
+}
+
+void write_description(const fs::path& folder, const ModelConfig& config, const text::Tokenizer* tokenizer,
+                       io::DType dtype) {
+  make_folder(folder);
   std::string fingerprint;
   if (tokenizer) {
     for (const auto& [name, contents] : tokenizer->files()) write_file_atomically(folder / name, contents);
@@ -290,7 +294,7 @@ void save_description(const fs::path& folder, const ModelConfig& config, const t
 
 void save_folder(const fs::path& folder, const Transformer<float>& model, const text::Tokenizer* tokenizer,
                  io::DType dtype) {
-  fs::create_directories(folder);
+  make_folder(folder);
   save_weights(folder, model.layout(), model.parameters(), dtype);
   write_description(folder, model.config(), tokenizer, dtype);
 }
