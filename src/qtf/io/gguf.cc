@@ -198,6 +198,7 @@ GgufTensor read_tensor(Cursor& cursor) {
   uint64_t elements = 1;
   for (uint32_t i = 0; i < dims; ++i) {
     const auto dim = cursor.number<uint64_t>("a tensor's dim");
+    if (dim == 0) cursor.fail(begin, "{} has no elements", name);
     if (dim > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) ||
         __builtin_mul_overflow(elements, dim, &elements) ||
         elements > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {

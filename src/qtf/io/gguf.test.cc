@@ -214,6 +214,7 @@ TEST(Gguf, RefusesHostileTensors) {
   expect_error(with("t", {uint64_t{1} << 40, uint64_t{1} << 40}, 0, 0, 32), "too many elements");
   expect_error(with("t", {~uint64_t{0}}, 0, 0, 32), "too many elements");
   expect_error(with("t", {uint64_t{1} << 62}, 0, 0, 32), "too many elements");
+  expect_error(with("t", {0, uint64_t{1} << 40, uint64_t{1} << 40}, 0, 0, 32), "has no elements");
   expect_error(with("t", {31}, 8, 0, 64), "rows of 31, no multiple of 32");
   expect_error(with("t", {256}, 12, 0, 256), "t is Q4_K (byte 45); F32, F16, BF16, Q8_0 and Q4_0 are read");
   expect_error(with("t", {8}, 77, 0, 32), "unknown type 77");
