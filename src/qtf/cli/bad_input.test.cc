@@ -386,7 +386,7 @@ std::vector<Damage> damages(const std::string& other_tokenizer) {
 
 TEST_F(BadInput, DamagedAndForeignModels) {
   const std::string model = place_.train("model");
-  place_.train("learned", {"--tokenizer", "bpe", "--vocabulary", "264"});
+  place_.train("learned", {"--tokenizer", "bpe", "--vocabulary", "280"});
   for (const Damage& damage : damages(place_ / "learned/tokenizer.model")) {
     SCOPED_TRACE(damage.name);
     const std::string spoiled = place_ / ("spoiled_" + damage.name);
@@ -429,7 +429,7 @@ TEST_F(BadInput, EvaluationThatDoesNotFit) {
   refuse(eval + Words{"--level", "2"}, "--level 2: this model has 1 level");
   refuse(eval + Words{"--level", "5"}, "--level must be from 0 to 4");
   refuse(eval + Words{"--separator", ""}, "separator must not be empty");
-  place_.train("learned", {"--tokenizer", "bpe", "--vocabulary", "264"});
+  place_.train("learned", {"--tokenizer", "bpe", "--vocabulary", "280"});
   refuse(eval + Words{"--against", place_ / "learned"},
          "have different tokenizers; only models with the same one");
   place_.train("narrow", {"--context", "16"});
