@@ -61,6 +61,7 @@ class Sets {
 
 template <class T>
 struct GateScratch {
+  Staged<T> x, dy, y, dx;
   T* inputs;    // [inputs]
   T* angles;    // [num_angles][cos, sin]
   T* state;     // [2^n][re, im]
@@ -81,6 +82,11 @@ HWY_ATTR int64_t carve_gates(const GateProgram<T>& p, bool vjp, T* base, GateScr
     used += std::max<int64_t>(vectors, 1) * lanes;
     return place;
   };
+  const auto stage = [&](int64_t columns) {
+    return Staged<T>{take(columns * kCircuitBlock / lanes), columns};
+  };
+  s.x = stage(p.inputs);
+  s.y = stage(p.num_observables);
   s.inputs = take(p.inputs);
   s.angles = take(2 * p.num_angles);
   s.state = take(int64_t{2} << p.qubits);
@@ -88,6 +94,8 @@ HWY_ATTR int64_t carve_gates(const GateProgram<T>& p, bool vjp, T* base, GateScr
   s.values = take(p.num_observables);
   s.length = take(1);
   if (!vjp) return used;
+  s.dy = stage(p.num_observables);
+  s.dx = stage(p.inputs);
   s.lambda = take(int64_t{2} << p.qubits);
   s.d_inputs = take(p.inputs);
   s.sums = take(gates_gradients(p));
@@ -111,9 +119,9 @@ struct GateRun {
 
   // ---- inputs and angles ----
 
-  HWY_ATTR void read_inputs(const TokenMatrix<const T>& x, int64_t first, int64_t count, V& check) const {
+  HWY_ATTR void read_inputs(int64_t token, V& check) const {
     for (int i = 0; i < p.inputs; ++i) {
-      const V value = load_tokens(d, x, first, count, i);
+      const V value = s.x.load(d, token, i);
       check = hn::MulAdd(value, hn::Zero(d), check);
       store(value, s.inputs, i);
     }
@@ -484,35 +492,63 @@ struct GateRun {
     }
   }
 
-  /// λ as the caller gives it.
-  HWY_ATTR void begin_back(const T* d_states, int64_t first, int64_t count) const {
-    const TokenMatrix<const T> from{d_states, 2 * size, 1};
+  /// λ as the caller gives it for `count` tokens: [t][k][re, im].
+  HWY_ATTR void begin_back(const T* d_states, int64_t count) const {
+    HWY_ALIGN T re[hn::MaxLanes(D())] = {};
+    HWY_ALIGN T im[hn::MaxLanes(D())] = {};
     for (int64_t k = 0; k < size; ++k) {
-      const V re = load_tokens(d, from, first, count, 2 * k),
-              im = load_tokens(d, from, first, count, 2 * k + 1);
-      put({re, im}, s.lambda, p.places[k]);
+      for (int64_t t = 0; t < count; ++t) {
+        re[t] = d_states[2 * (t * size + k)];
+        im[t] = d_states[2 * (t * size + k) + 1];
+      }
+      put({hn::Load(d, re), hn::Load(d, im)}, s.lambda, p.places[k]);
     }
   }
 
   // ---- whole programs ----
 
-  HWY_ATTR void forward(const TokenMatrix<const T>& x, int64_t first, int64_t count, V& check) const {
-    read_inputs(x, first, count, check);
+  /// The vector of tokens that begins at `token`, of which `count` exist.
+  HWY_ATTR void forward(int64_t token, int64_t count, V& check) const {
+    read_inputs(token, check);
     token_angles();
     start(check, count);
     for (int i = 0; i < p.num_steps; ++i) forward_step(p.steps[i]);
     observe();
   }
 
-  HWY_ATTR void back(const TokenMatrix<T>& dx, int64_t first, int64_t count) const {
+  HWY_ATTR void back(int64_t token) const {
     for (int i = 0; i < p.inputs; ++i) store(hn::Zero(d), s.d_inputs, i);
     for (int i = p.num_steps - 1; i >= 0; --i) backward_step(p.steps[i]);
     if (p.features > 0) end();
-    for (int i = 0; i < p.inputs; ++i) store_tokens(load(s.d_inputs, i), d, dx, first, count, i);
+    for (int i = 0; i < p.inputs; ++i) s.dx.store(load(s.d_inputs, i), d, token, i);
   }
 
-  HWY_ATTR void store_values(const TokenMatrix<T>& y, int64_t first, int64_t count) const {
-    for (int i = 0; i < p.num_observables; ++i) store_tokens(load(s.values, i), d, y, first, count, i);
+  HWY_ATTR void store_values(int64_t token) const {
+    for (int i = 0; i < p.num_observables; ++i) s.y.store(load(s.values, i), d, token, i);
+  }
+
+  /// Derivatives of the observables, into `values`.
+  HWY_ATTR void load_derivatives(int64_t token, V& check) const {
+    for (int i = 0; i < p.num_observables; ++i) {
+      const V derivative = s.dy.load(d, token, i);
+      check = hn::MulAdd(derivative, hn::Zero(d), check);
+      store(derivative, s.values, i);
+    }
+  }
+
+  /// Amplitudes of a vector of tokens, of which `count` exist, to [t][k][re, im].
+  HWY_ATTR void store_states(T* states, int64_t count) const {
+    HWY_ALIGN T re[hn::MaxLanes(D())];
+    HWY_ALIGN T im[hn::MaxLanes(D())];
+    for (int64_t k = 0; k < size; ++k) {
+      const Complexes v = get(s.state, p.places[k]);
+      hn::Store(v.re, d, re);
+      hn::Store(v.im, d, im);
+      for (int64_t t = 0; t < count; ++t) {
+        states[2 * (t * size + k)] = re[t];
+        states[2 * (t * size + k) + 1] = im[t];
+      }
+    }
   }
 };
 
@@ -530,17 +566,16 @@ HWY_ATTR bool gates_forward_impl(const GateProgram<T>& program, int64_t tokens, 
   carve_gates(program, false, scratch, run.s);
   run.shared_angles();
   auto check = hn::Zero(run.d);
-  for (int64_t first = 0; first < tokens; first += run.lanes) {
-    const int64_t count = std::min(run.lanes, tokens - first);
-    run.forward(x, first, count, check);
-    if (y.data != nullptr) run.store_values(y, first, count);
-    if (states == nullptr) continue;
-    const TokenMatrix<T> out{states, 2 * run.size, 1};
-    for (int64_t k = 0; k < run.size; ++k) {
-      const auto [re, im] = run.get(run.s.state, program.places[k]);
-      store_tokens(re, run.d, out, first, count, 2 * k);
-      store_tokens(im, run.d, out, first, count, 2 * k + 1);
+  for (int64_t first = 0; first < tokens; first += kCircuitBlock) {
+    const int64_t count = std::min(kCircuitBlock, tokens - first);
+    run.s.x.read(x, first, count);
+    for (int64_t token = 0; token < count; token += run.lanes) {
+      const int64_t here = std::min(run.lanes, count - token);
+      run.forward(token, here, check);
+      run.store_values(token);
+      if (states != nullptr) run.store_states(states + 2 * (first + token) * run.size, here);
     }
+    if (y.data != nullptr) run.s.y.write(y, first, count);
   }
   return hn::AllTrue(run.d, hn::Eq(check, check));
 }
@@ -555,22 +590,22 @@ HWY_ATTR bool gates_vjp_impl(const GateProgram<T>& program, int64_t tokens, Toke
   auto check = hn::Zero(run.d);
   const int64_t sums = gates_gradients(program);
   for (int64_t i = 0; i < sums; ++i) run.store(hn::Zero(run.d), run.s.sums, i);
-  for (int64_t first = 0; first < tokens; first += run.lanes) {
-    const int64_t count = std::min(run.lanes, tokens - first);
-    run.forward(x, first, count, check);
-    if (y.data != nullptr) run.store_values(y, first, count);
+  run.s.x.read(x, 0, tokens);
+  if (d_states == nullptr) run.s.dy.read(dy, 0, tokens);
+  for (int64_t token = 0; token < tokens; token += run.lanes) {
+    const int64_t here = std::min(run.lanes, tokens - token);
+    run.forward(token, here, check);
+    run.store_values(token);
     if (d_states != nullptr) {
-      run.begin_back(d_states, first, count);
+      run.begin_back(d_states + 2 * token * run.size, here);
     } else {
-      for (int i = 0; i < program.num_observables; ++i) {
-        const auto derivative = load_tokens(run.d, dy, first, count, i);
-        check = hn::MulAdd(derivative, hn::Zero(run.d), check);
-        run.store(derivative, run.s.values, i);
-      }
+      run.load_derivatives(token, check);
       run.begin_back();
     }
-    run.back(dx, first, count);
+    run.back(token);
   }
+  if (y.data != nullptr) run.s.y.write(y, 0, tokens);
+  run.s.dx.write(dx, 0, tokens);
   for (int64_t i = 0; i < sums; ++i) {
     gradients[i] = static_cast<double>(hn::GetLane(hn::SumOfLanes(run.d, run.load(run.s.sums, i))));
   }

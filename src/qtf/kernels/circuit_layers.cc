@@ -56,6 +56,7 @@ HWY_ATTR int64_t state_size(int n) {
 /// The scratch of one call, carved up.
 template <class T>
 struct Scratch {
+  Staged<T> x, dy, y, dx;
   T* angles;   // [n][cos, sin]
   T* wires;    // [n][4] re, im of the wire's two amplitudes
   T* high;     // [2^nh][re, im] product state of the first wires
@@ -87,6 +88,9 @@ HWY_ATTR int64_t carve(const LayeredCircuit<T>& c, bool vjp, T* base, Scratch<T>
   };
   const int64_t state = state_size<T>(n), half = int64_t{2} << nl;
   const int groups = plan_passes(n).num_groups;
+  const auto stage = [&](int64_t columns) { return Staged<T>{take(columns * kCircuitBlock), columns}; };
+  s.x = stage(c.inputs);
+  s.y = stage(c.num_strings);
   s.angles = take(2 * n * lanes);
   s.wires = take(4 * n * lanes);
   s.high = take((int64_t{2} << nh) * lanes);
@@ -96,6 +100,8 @@ HWY_ATTR int64_t carve(const LayeredCircuit<T>& c, bool vjp, T* base, Scratch<T>
   s.products = take(2 * half * lanes);
   s.states = take(state * (vjp ? c.num_layers * groups : std::min(c.num_layers, 2)));
   if (!vjp) return used;
+  s.dy = stage(c.num_strings);
+  s.dx = stage(c.inputs);
   s.lambda = take(2 * state);
   s.d_high = take((int64_t{2} << nh) * lanes);
   s.d_low = take(half * lanes);
@@ -132,13 +138,12 @@ struct Run {
 
   // ---- product state ----
 
-  /// Wire states for `count` tokens. Adds NaN to `check` where an input is not finite.
-  HWY_ATTR HWY_INLINE void encode(const TokenMatrix<const T>& x, int64_t first, int64_t count,
-                                  V& check) const {
+  /// Wire states for a vector of tokens. Adds NaN to `check` where an input is not finite.
+  HWY_ATTR HWY_INLINE void encode(int64_t token, V& check) const {
     for (int w = 0; w < n; ++w) {
       V angle = at.set(c.input_offset[w]);
       if (c.columns[w] >= 0) {
-        const V value = load_tokens(d, x, first, count, c.columns[w]);
+        const V value = s.x.load(d, token, c.columns[w]);
         check = hn::MulAdd(value, hn::Zero(d), check);
         angle = hn::MulAdd(value, at.set(c.input_scale[w]), angle);
       }
@@ -446,7 +451,7 @@ struct Run {
   }
 
   /// From the wires' gradients: those of the inputs, and sums for the weights.
-  HWY_ATTR HWY_INLINE void decode(const TokenMatrix<T>& dx, int64_t first, int64_t count) const {
+  HWY_ATTR HWY_INLINE void decode(int64_t token) const {
     for (int w = 0; w < n; ++w) {
       const V cosine = at.load(s.angles, 2 * w), sine = at.load(s.angles, 2 * w + 1);
       const T* u = c.wire_states + 8 * w;
@@ -461,7 +466,7 @@ struct Run {
       }
       if (c.columns[w] < 0) continue;
       const V angle = hn::NegMulAdd(sine, du, hn::Mul(cosine, dv));
-      store_tokens(hn::Mul(angle, at.set(c.input_scale[w])), d, dx, first, count, c.columns[w]);
+      s.dx.store(hn::Mul(angle, at.set(c.input_scale[w])), d, token, c.columns[w]);
     }
   }
 
@@ -525,8 +530,8 @@ struct Run {
 
   /// All layers; kKeep: every pass' state stays, in its own place of s.states.
   template <bool kKeep>
-  HWY_ATTR void forward(const TokenMatrix<const T>& x, int64_t first_token, int64_t count, V& check) const {
-    encode(x, first_token, count, check);
+  HWY_ATTR void forward(int64_t token, V& check) const {
+    encode(token, check);
     // The second half's prefixes overwrite the first's; backward makes them again.
     product(0, nh, s.high);
     product(nh, nl, s.low);
@@ -551,7 +556,7 @@ struct Run {
   }
 
   /// The reverse of forward<true>, from the derivatives of the strings' values in s.strings.
-  HWY_ATTR void back(const TokenMatrix<T>& dx, int64_t first_token, int64_t count) const {
+  HWY_ATTR void back(int64_t token) const {
     const int groups = passes.num_groups;
     const int64_t per_layer = n + (int64_t{1} << n);
     T *lambda = s.lambda, *other = s.lambda + state;
@@ -581,11 +586,20 @@ struct Run {
     unextend(nh, nl, s.low, s.d_low);
     product(0, nh, s.high);
     unextend(0, nh, s.high, s.d_high);
-    decode(dx, first_token, count);
+    decode(token);
   }
 
-  HWY_ATTR HWY_INLINE void store_strings(const TokenMatrix<T>& y, int64_t first_token, int64_t count) const {
-    for (int i = 0; i < c.num_strings; ++i) store_tokens(at.load(s.strings, i), d, y, first_token, count, i);
+  HWY_ATTR HWY_INLINE void store_strings(int64_t token) const {
+    for (int i = 0; i < c.num_strings; ++i) s.y.store(at.load(s.strings, i), d, token, i);
+  }
+
+  /// The derivatives of the strings' values, into `strings`.
+  HWY_ATTR HWY_INLINE void load_derivatives(int64_t token, V& check) const {
+    for (int i = 0; i < c.num_strings; ++i) {
+      const V derivative = s.dy.load(d, token, i);
+      check = hn::MulAdd(derivative, hn::Zero(d), check);
+      at.store(derivative, s.strings, i);
+    }
   }
 };
 
@@ -603,10 +617,14 @@ HWY_ATTR bool layered_forward_impl(const LayeredCircuit<T>& circuit, int64_t tok
   Run<D> run{circuit, {}};
   carve(circuit, false, scratch, run.s);
   auto check = hn::Zero(run.d);
-  for (int64_t first = 0; first < tokens; first += run.at.lanes) {
-    const int64_t count = std::min(run.at.lanes, tokens - first);
-    run.template forward<false>(x, first, count, check);
-    run.store_strings(y, first, count);
+  for (int64_t first = 0; first < tokens; first += kCircuitBlock) {
+    const int64_t count = std::min(kCircuitBlock, tokens - first);
+    run.s.x.read(x, first, count);
+    for (int64_t token = 0; token < count; token += run.at.lanes) {
+      run.template forward<false>(token, check);
+      run.store_strings(token);
+    }
+    run.s.y.write(y, first, count);
   }
   return hn::AllTrue(run.d, hn::Eq(check, check));
 }
@@ -621,17 +639,17 @@ HWY_ATTR bool layered_vjp_impl(const LayeredCircuit<T>& circuit, int64_t tokens,
   auto check = hn::Zero(run.d);
   const int64_t sums = layered_gradients(circuit);
   for (int64_t i = 0; i < sums; ++i) run.at.store(hn::Zero(run.d), run.s.sums, i);
-  for (int64_t first = 0; first < tokens; first += run.at.lanes) {
-    const int64_t count = std::min(run.at.lanes, tokens - first);
-    run.template forward<true>(x, first, count, check);
-    if (y.data != nullptr) run.store_strings(y, first, count);
-    for (int i = 0; i < circuit.num_strings; ++i) {
-      const auto derivative = load_tokens(run.d, dy, first, count, i);
-      check = hn::MulAdd(derivative, hn::Zero(run.d), check);
-      run.at.store(derivative, run.s.strings, i);
-    }
-    run.back(dx, first, count);
+  run.s.x.read(x, 0, tokens);
+  run.s.dy.read(dy, 0, tokens);
+  std::fill_n(run.s.dx.data, run.s.dx.columns * kCircuitBlock, T{0});
+  for (int64_t token = 0; token < tokens; token += run.at.lanes) {
+    run.template forward<true>(token, check);
+    run.store_strings(token);
+    run.load_derivatives(token, check);
+    run.back(token);
   }
+  if (y.data != nullptr) run.s.y.write(y, 0, tokens);
+  run.s.dx.write(dx, 0, tokens);
   for (int64_t i = 0; i < sums; ++i) {
     gradients[i] = static_cast<double>(hn::GetLane(hn::SumOfLanes(run.d, run.at.load(run.s.sums, i))));
   }

@@ -23,6 +23,7 @@ struct RotationLayer {
 template <class T>
 struct LayeredCircuit {
   int qubits;
+  int inputs;              ///< columns of x
   const int32_t* columns;  ///< [n] the column of x that a wire embeds, or -1 for none
   const T* input_scale;    ///< [n] a wire's angle is offset + scale · its input
   const T* input_offset;   ///< [n]

@@ -9,6 +9,7 @@
 
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 
@@ -59,33 +60,88 @@ HWY_ATTR HWY_INLINE void walsh(D, V* HWY_RESTRICT v) {
   }
 }
 
-/// Column `column` of `count` tokens from `first` on, zeros in the other lanes.
-template <class D, class T = hn::TFromD<D>>
-HWY_ATTR HWY_INLINE hn::Vec<D> load_tokens(D d, const TokenMatrix<const T>& m, int64_t first, int64_t count,
-                                           int64_t column) {
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const T* from = m.data + first * m.token_stride + column * m.column_stride;
-  if (m.token_stride == 1 && count == lanes) return hn::LoadU(d, from);
-  HWY_ALIGN T values[hn::MaxLanes(d)];
-  if (count == lanes) {
-    for (int64_t i = 0; i < lanes; ++i) values[i] = from[i * m.token_stride];
-  } else {
-    for (int64_t i = 0; i < lanes; ++i) values[i] = i < count ? from[i * m.token_stride] : T{0};
+#if HWY_TARGET != HWY_SCALAR
+/// Four rows of four numbers from rows `from_stride` apart, transposed, to rows `to_stride` apart.
+HWY_ATTR HWY_INLINE void transpose_four(const float* from, int64_t from_stride, float* to,
+                                        int64_t to_stride) {
+  const hn::FixedTag<float, 4> d;
+  const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + from_stride);
+  const auto c = hn::LoadU(d, from + 2 * from_stride), e = hn::LoadU(d, from + 3 * from_stride);
+  const auto ac_low = hn::InterleaveLower(d, a, c), ac_high = hn::InterleaveUpper(d, a, c);
+  const auto be_low = hn::InterleaveLower(d, b, e), be_high = hn::InterleaveUpper(d, b, e);
+  hn::StoreU(hn::InterleaveLower(d, ac_low, be_low), d, to);
+  hn::StoreU(hn::InterleaveUpper(d, ac_low, be_low), d, to + to_stride);
+  hn::StoreU(hn::InterleaveLower(d, ac_high, be_high), d, to + 2 * to_stride);
+  hn::StoreU(hn::InterleaveUpper(d, ac_high, be_high), d, to + 3 * to_stride);
+}
+#endif
+
+/// to[c, r] = from[r, c] for a rows × columns matrix by rows.
+template <class T>
+HWY_ATTR void transpose(int64_t rows, int64_t columns, const T* from, int64_t from_stride, T* to,
+                        int64_t to_stride) {
+  int64_t c = 0;
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (sizeof(T) == 4) {
+    for (; c + 4 <= columns; c += 4) {
+      int64_t r = 0;
+      for (; r + 4 <= rows; r += 4)
+        transpose_four(from + r * from_stride + c, from_stride, to + c * to_stride + r, to_stride);
+      for (; r < rows; ++r) {
+        for (int64_t i = c; i < c + 4; ++i) to[i * to_stride + r] = from[r * from_stride + i];
+      }
+    }
   }
-  return hn::Load(d, values);
+#endif
+  for (; c < columns; ++c) {
+    for (int64_t r = 0; r < rows; ++r) to[c * to_stride + r] = from[r * from_stride + c];
+  }
 }
 
-/// The reverse of load_tokens.
-template <class D, class T = hn::TFromD<D>>
-HWY_ATTR HWY_INLINE void store_tokens(hn::Vec<D> v, D d, const TokenMatrix<T>& m, int64_t first,
-                                      int64_t count, int64_t column) {
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  T* to = m.data + first * m.token_stride + column * m.column_stride;
-  if (m.token_stride == 1 && count == lanes) return hn::StoreU(v, d, to);
-  HWY_ALIGN T values[hn::MaxLanes(d)];
-  hn::Store(v, d, values);
-  for (int64_t i = 0; i < count; ++i) to[i * m.token_stride] = values[i];
-}
+/// The numbers of up to kCircuitBlock tokens by columns, each padded to whole vectors. Moved in bulk: a
+/// vector made of numbers stored one by one would wait for the last of them.
+template <class T>
+struct Staged {
+  T* data;  // [columns][kCircuitBlock]
+  int64_t columns;
+
+  /// Reads tokens [first, first + count); zeros behind them.
+  HWY_ATTR void read(const TokenMatrix<const T>& m, int64_t first, int64_t count) const {
+    const T* from = m.data + first * m.token_stride;
+    if (m.column_stride == 1) {
+      transpose(count, columns, from, m.token_stride, data, kCircuitBlock);
+    } else {
+      for (int64_t c = 0; c < columns; ++c) {
+        for (int64_t t = 0; t < count; ++t) {
+          data[c * kCircuitBlock + t] = from[t * m.token_stride + c * m.column_stride];
+        }
+      }
+    }
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<T>()));
+    const int64_t end = (count + lanes - 1) / lanes * lanes;
+    for (int64_t c = 0; c < columns; ++c)
+      std::fill(data + c * kCircuitBlock + count, data + c * kCircuitBlock + end, T{0});
+  }
+
+  /// The reverse of read.
+  HWY_ATTR void write(const TokenMatrix<T>& m, int64_t first, int64_t count) const {
+    T* to = m.data + first * m.token_stride;
+    if (m.column_stride == 1) return transpose(columns, count, data, kCircuitBlock, to, m.token_stride);
+    for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t t = 0; t < count; ++t)
+        to[t * m.token_stride + c * m.column_stride] = data[c * kCircuitBlock + t];
+    }
+  }
+
+  template <class D>
+  HWY_ATTR HWY_INLINE hn::Vec<D> load(D d, int64_t token, int64_t column) const {
+    return hn::Load(d, data + column * kCircuitBlock + token);
+  }
+  template <class D>
+  HWY_ATTR HWY_INLINE void store(hn::Vec<D> v, D d, int64_t token, int64_t column) const {
+    hn::Store(v, d, data + column * kCircuitBlock + token);
+  }
+};
 
 }  // namespace qtf::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

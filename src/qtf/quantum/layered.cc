@@ -99,15 +99,11 @@ LayeredWeights<T>::LayeredWeights(const LayeredForm& form) : form_(form) {
   for (size_t l = 0; l < form.layers.size(); ++l) {
     layers_.push_back({sources_[l].data(), diagonals_[l].data(), tangents_[l].data()});
   }
-  kernel_ = {form.qubits,
-             columns_.data(),
-             input_scale_.data(),
-             input_offset_.data(),
-             wire_states_.data(),
-             layers_.data(),
-             static_cast<int>(layers_.size()),
-             strings_.data(),
-             static_cast<int>(strings_.size())};
+  kernel_ = {form.qubits,          form.inputs,
+             columns_.data(),      input_scale_.data(),
+             input_offset_.data(), wire_states_.data(),
+             layers_.data(),       static_cast<int>(layers_.size()),
+             strings_.data(),      static_cast<int>(strings_.size())};
 }
 
 template <class T>

@@ -32,6 +32,7 @@ struct LayeredForm {
         after;  ///< gates on this wire alone, before and after the input's rotation
   };
   int qubits = 0;
+  int inputs = 0;
   std::vector<Wire> wires;
   std::vector<Layer> layers;     ///< at least one
   std::vector<int32_t> strings;  ///< the observables as masks of the last layer's index

@@ -65,8 +65,8 @@ std::optional<Euler> euler_angles(const Operation& operation) {
 /// Walks over a circuit's gates and sorts them into the form.
 class Finder {
  public:
-  explicit Finder(int qubits) : n_(qubits), rows_(identity()) {
-    form_.qubits = n_;
+  Finder(int qubits, int inputs) : n_(qubits), rows_(identity()) {
+    form_.qubits = n_, form_.inputs = inputs;
     form_.wires.resize(static_cast<size_t>(n_));
   }
 
@@ -223,7 +223,7 @@ class Finder {
 
 std::optional<LayeredForm> find_layers(const Circuit& circuit, std::span<const PauliString> observables) {
   if (circuit.amplitude_embedding()) return std::nullopt;
-  Finder finder(circuit.qubits());
+  Finder finder(circuit.qubits(), circuit.inputs());
   for (const Operation& operation : circuit.operations()) {
     if (!finder.add(operation)) return std::nullopt;
   }

@@ -24,6 +24,7 @@ Circuit parse_qasm(std::string_view text, std::string_view name = "qasm");
 
 /// The circuit with numbers for its variables: the same gates with constant angles. Throws as
 /// check_variables.
-Circuit bind_variables(const Circuit& circuit, std::span<const double> inputs, std::span<const double> weights);
+Circuit bind_variables(const Circuit& circuit, std::span<const double> inputs,
+                       std::span<const double> weights);
 
 }  // namespace qtf::quantum

@@ -86,7 +86,8 @@ std::string to_qasm(const Circuit& circuit, const QasmOptions& options) {
   return text;
 }
 
-Circuit bind_variables(const Circuit& circuit, std::span<const double> inputs, std::span<const double> weights) {
+Circuit bind_variables(const Circuit& circuit, std::span<const double> inputs,
+                       std::span<const double> weights) {
   check_variables(circuit, inputs, weights);
   Circuit bound(circuit.qubits());
   if (circuit.amplitude_embedding()) {

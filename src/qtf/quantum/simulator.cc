@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <optional>
 
 #include "qtf/base/error.h"
@@ -75,8 +76,18 @@ struct Simulator<T>::Impl {
   std::optional<LayeredForm> form;
   std::optional<LayeredWeights<T>> layered;
   std::optional<CompiledGates<T>> gates;
-  std::vector<int64_t> unread;  // inputs that the layered path does not read: their derivatives are 0
   bool prepared = false;
+  // Where the fast path runs, the gates get their weights at the first call that needs them.
+  std::vector<double> weights = {};
+  std::mutex mutex = {};
+  bool gates_prepared = false;
+
+  const kernels::GateProgram<T>& gate_program() {
+    const std::lock_guard lock(mutex);
+    if (!gates_prepared) gates->prepare(weights);
+    gates_prepared = true;
+    return gates->kernel();
+  }
 
   void check_inputs(ConstMatrix<T> x) const {
     if (!prepared) {
@@ -126,16 +137,13 @@ struct Simulator<T>::VjpCall {
       return kernels::gates_vjp(impl.gates->kernel(), tokens.size(), from, d_from, d_states, to, d_to, out,
                                 memory);
     }
-    for (int64_t i : impl.unread) {
-      for (int64_t t = tokens.begin; t < tokens.end; ++t) dx(t, i) = 0;
-    }
     return kernels::layered_vjp(impl.layered->kernel(), tokens.size(), from, d_from, to, d_to, out, memory);
   }
 };
 
 template <class T>
 Simulator<T>::Simulator(Circuit circuit, std::vector<PauliString> observables, Path path)
-    : impl_(new Impl{std::move(circuit), std::move(observables), {}, {}, {}, {}}) {
+    : impl_(new Impl{std::move(circuit), std::move(observables), {}, {}, {}}) {
   Impl& impl = *impl_;
   const int n = impl.circuit.qubits();
   if (impl.observables.empty()) {
@@ -152,14 +160,7 @@ Simulator<T>::Simulator(Circuit circuit, std::vector<PauliString> observables, P
                       "the circuit is no product state with layers of rotations; use Path::automatic");
   }
   impl.gates.emplace(impl.circuit, impl.observables);
-  if (impl.form) {
-    impl.layered.emplace(*impl.form);
-    for (int i = 0; i < impl.circuit.inputs(); ++i) {
-      const auto& wires = impl.form->wires;
-      if (std::ranges::none_of(wires, [&](const auto& wire) { return wire.column == i; }))
-        impl.unread.push_back(i);
-    }
-  }
+  if (impl.form) impl.layered.emplace(*impl.form);
   check_memory(static_cast<double>(VjpCall{}.scratch(impl)) * sizeof(T), "a batch of this circuit");
   if (impl.circuit.weights() == 0) prepare({});
 }
@@ -190,9 +191,10 @@ template <class T>
 void Simulator<T>::prepare(std::span<const T> weights) {
   check_count(weights.size(), this->weights(), "the circuit's weights");
   check_finite(ConstMatrix<T>(weights.data(), 1, static_cast<int64_t>(weights.size())), "weight");
-  const std::vector<double> values(weights.begin(), weights.end());
-  if (impl_->layered) impl_->layered->prepare(values);
-  impl_->gates->prepare(values);
+  impl_->weights.assign(weights.begin(), weights.end());
+  if (impl_->layered) impl_->layered->prepare(impl_->weights);
+  impl_->gates_prepared = false;
+  if (!impl_->layered) impl_->gate_program();
   impl_->prepared = true;
 }
 
@@ -227,6 +229,8 @@ void Simulator<T>::vjp(ConstMatrix<T> x, ConstMatrix<T> dy, Matrix<T> y, Matrix<
 template <class T>
 void Simulator<T>::states_vjp(ConstMatrix<T> x, std::span<const std::complex<T>> lambda, Matrix<T> dx,
                               std::span<T> dweights, Workspace<T>& workspace, ThreadPool* pool) const {
+  impl_->check_inputs(x);
+  impl_->gate_program();
   check_count(lambda.size(), x.rows * impl_->circuit.dimension(), "the states' derivatives");
   run_vjp({x, {}, reinterpret_cast<const T*>(lambda.data()), {}, dx}, dweights, workspace, pool);
 }
@@ -271,12 +275,12 @@ void Simulator<T>::states(ConstMatrix<T> x, std::span<std::complex<T>> out, Work
   impl.check_inputs(x);
   check_count(out.size(), x.rows * impl.circuit.dimension(), "the states");
   std::atomic<bool> finite = true;
-  const int64_t scratch = kernels::gates_scratch(impl.gates->kernel(), false);
+  const kernels::GateProgram<T>& program = impl_->gate_program();
+  const int64_t scratch = kernels::gates_scratch(program, false);
   run_blocks(num_blocks(x.rows), scratch, workspace, pool, [&](Range blocks, T* memory) {
     const int64_t begin = blocks.begin * kBlock, count = std::min(blocks.end * kBlock, x.rows) - begin;
     T* to = reinterpret_cast<T*>(out.data()) + 2 * begin * impl.circuit.dimension();
-    if (!kernels::gates_forward<T>(impl.gates->kernel(), count, tokens_of(x, begin), {}, to, memory))
-      finite = false;
+    if (!kernels::gates_forward<T>(program, count, tokens_of(x, begin), {}, to, memory)) finite = false;
   });
   if (!finite) impl.refuse(x, {});
 }
