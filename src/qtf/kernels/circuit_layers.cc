@@ -57,15 +57,16 @@ HWY_ATTR int64_t state_size(int n) {
 template <class T>
 struct Scratch {
   Staged<T> x, dy, y, dx;
-  T* angles;   // [n][cos, sin]
-  T* wires;    // [n][4] re, im of the wire's two amplitudes
-  T* high;     // [2^nh][re, im] product state of the first wires
-  T* low;      // [2^nl][re, im] of the others
-  T* few;      // [2^kMaxBits] within a pass
-  T* strings;  // [num_strings] sums
-  T* states;   // [layers · groups] after each pass (forward: one, or two in turn)
-  T* lambda;   // [2] states
-  T* d_high;   // gradients of `high`, `low`
+  T* angles;      // [n][cos, sin]
+  T* wires;       // [n][4] re, im of the wire's two amplitudes
+  T* high;        // [2^nh][re, im] product state of the first wires
+  T* low;         // [2^nl][re, im] of the others
+  T* few;         // [2^kMaxBits] within a pass
+  T* strings;     // [num_strings] sums
+  T* observable;  // [(num_strings + 3) / 4][16] sums of four derivatives, by their signs
+  T* states;      // [layers · groups] after each pass (forward: one, or two in turn)
+  T* lambda;      // [2] states
+  T* d_high;      // gradients of `high`, `low`
   T* d_low;
   T* products;  // [2^kHalf + …] of the first wires of a half
   T* d_products;
@@ -102,6 +103,7 @@ HWY_ATTR int64_t carve(const LayeredCircuit<T>& c, bool vjp, T* base, Scratch<T>
   if (!vjp) return used;
   s.dy = stage(c.num_strings);
   s.dx = stage(c.inputs);
+  s.observable = take((c.num_strings + 3) / 4 * 16 * lanes);
   s.lambda = take(2 * state);
   s.d_high = take((int64_t{2} << nh) * lanes);
   s.d_low = take(half * lanes);
@@ -307,24 +309,28 @@ struct Run {
 
   // ---- backward ----
 
-  /// few[j] = Σ_i dy_i·(sign of string i at base + j): the observable's diagonal, from the derivatives in
-  /// `strings`.
-  template <int W>
-  HWY_ATTR HWY_INLINE void observable(BitGroup group, int64_t base) const {
-    constexpr int N = 1 << W;
-#pragma GCC unroll 16
-    for (int j = 0; j < N; ++j) at.store(hn::Zero(d), s.few, j);
-    for (int i = 0; i < c.num_strings; ++i) {
-      const int64_t string = c.strings[i], j = string >> group.first & (N - 1);
-      const V g = at.load(s.strings, i), before = at.load(s.few, j);
-      at.store(odd(string & base) ? hn::Sub(before, g) : hn::Add(before, g), s.few, j);
+  /// The observable's diagonal is Σ_i dy_i·(sign of string i): sums of every four terms for all 16 signs.
+  HWY_ATTR HWY_INLINE void tabulate_observable() const {
+    for (int chunk = 0; 4 * chunk < c.num_strings; ++chunk) {
+      const int count = std::min(4, c.num_strings - 4 * chunk);
+      T* sums = s.observable + chunk * 16 * at.lanes;
+      V all = at.load(s.strings, 4 * chunk);
+      for (int i = 1; i < count; ++i) all = hn::Add(all, at.load(s.strings, 4 * chunk + i));
+      at.store(all, sums, 0);
+      for (int i = 0; i < count; ++i) {
+        const V twice = hn::Mul(at.load(s.strings, 4 * chunk + i), at.set(2));
+        for (int b = 0; b < 1 << i; ++b) at.store(hn::Sub(at.load(sums, b), twice), sums, b | 1 << i);
+      }
     }
-    V v[N];
-#pragma GCC unroll 16
-    for (int j = 0; j < N; ++j) v[j] = at.load(s.few, j);
-    walsh<W>(d, v);
-#pragma GCC unroll 16
-    for (int j = 0; j < N; ++j) at.store(v[j], s.few, j);
+  }
+
+  /// The observable's diagonal at index k.
+  HWY_ATTR HWY_INLINE V observable(int64_t k) const {
+    V sum = at.load(s.observable, c.patterns[k]);
+    for (int chunk = 1; 4 * chunk < c.num_strings; ++chunk) {
+      sum = hn::Add(sum, at.load(s.observable, 16 * chunk + c.patterns[(int64_t{chunk} << n) + k]));
+    }
+    return sum;
   }
 
   /// Takes λ back through one group's rotations and adds the gradients of their angles to `d_angles`. psi:
@@ -340,7 +346,10 @@ struct Run {
     for (int b = 0; b < W; ++b) gradient[b] = at.load(d_angles, group.first + b);
     for_each_set(group, [&](int64_t base) HWY_ATTR {
       const int64_t p = 2 * passes.place(base);
-      if constexpr (kTop) observable<W>(group, base);
+      if constexpr (kTop) {
+#pragma GCC unroll 16
+        for (int j = 0; j < N; ++j) at.store(observable(base | j << group.first), s.few, j);
+      }
       V l[N];
 #pragma GCC unroll 2
       for (int part = 0; part < 2; ++part) {
@@ -396,26 +405,42 @@ struct Run {
     }
   }
 
-  /// From λ at the product state: gradients of `high` and `low`, and d_phase[k] += Im(conj(λ)·ψ).
+  /// From λ at the product state: gradients of `high` and `low`, and d_phase[k] += Im(conj(λ)·ψ). R rows of
+  /// `high` at a time.
+  template <int R>
   HWY_ATTR HWY_NOINLINE void product_pass(const T* lambda, T* d_phase) const {
     const int64_t highs = int64_t{1} << nh, lows = int64_t{1} << nl;
     for (int64_t i = 0; i < 2 * lows; ++i) at.store(hn::Zero(d), s.d_low, i);
-    for (int64_t h = 0; h < highs; ++h) {
-      const V hr = at.load(s.high, 2 * h), hi = at.load(s.high, 2 * h + 1);
-      V sum_r = hn::Zero(d), sum_i = hn::Zero(d);
-      for (int64_t l = 0; l < lows; ++l) {
-        const int64_t k = h << nl | l, p = 2 * passes.place(k);
-        const V ar = at.load(lambda, p), ai = at.load(lambda, p + 1);
-        const V lr = at.load(s.low, 2 * l), li = at.load(s.low, 2 * l + 1);
-        const V tr = hn::MulAdd(ai, li, hn::Mul(ar, lr)), ti = hn::NegMulAdd(ar, li, hn::Mul(ai, lr));
-        sum_r = hn::Add(sum_r, tr);
-        sum_i = hn::Add(sum_i, ti);
-        at.store(hn::NegMulAdd(ti, hr, hn::MulAdd(tr, hi, at.load(d_phase, k))), d_phase, k);
-        at.store(hn::MulAdd(ai, hi, hn::MulAdd(ar, hr, at.load(s.d_low, 2 * l))), s.d_low, 2 * l);
-        at.store(hn::NegMulAdd(ar, hi, hn::MulAdd(ai, hr, at.load(s.d_low, 2 * l + 1))), s.d_low, 2 * l + 1);
+    for (int64_t h = 0; h < highs; h += R) {
+      V hr[R], hi[R], sum_r[R], sum_i[R];
+#pragma GCC unroll 2
+      for (int r = 0; r < R; ++r) {
+        hr[r] = at.load(s.high, 2 * (h + r));
+        hi[r] = at.load(s.high, 2 * (h + r) + 1);
+        sum_r[r] = sum_i[r] = hn::Zero(d);
       }
-      at.store(sum_r, s.d_high, 2 * h);
-      at.store(sum_i, s.d_high, 2 * h + 1);
+      for (int64_t l = 0; l < lows; ++l) {
+        const V lr = at.load(s.low, 2 * l), li = at.load(s.low, 2 * l + 1);
+        V dr = at.load(s.d_low, 2 * l), di = at.load(s.d_low, 2 * l + 1);
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r) {
+          const int64_t k = (h + r) << nl | l, p = 2 * passes.place(k);
+          const V ar = at.load(lambda, p), ai = at.load(lambda, p + 1);
+          const V tr = hn::MulAdd(ai, li, hn::Mul(ar, lr)), ti = hn::NegMulAdd(ar, li, hn::Mul(ai, lr));
+          sum_r[r] = hn::Add(sum_r[r], tr);
+          sum_i[r] = hn::Add(sum_i[r], ti);
+          at.store(hn::NegMulAdd(ti, hr[r], hn::MulAdd(tr, hi[r], at.load(d_phase, k))), d_phase, k);
+          dr = hn::MulAdd(ai, hi[r], hn::MulAdd(ar, hr[r], dr));
+          di = hn::NegMulAdd(ar, hi[r], hn::MulAdd(ai, hr[r], di));
+        }
+        at.store(dr, s.d_low, 2 * l);
+        at.store(di, s.d_low, 2 * l + 1);
+      }
+#pragma GCC unroll 2
+      for (int r = 0; r < R; ++r) {
+        at.store(sum_r[r], s.d_high, 2 * (h + r));
+        at.store(sum_i[r], s.d_high, 2 * (h + r) + 1);
+      }
     }
   }
 
@@ -559,6 +584,7 @@ struct Run {
   HWY_ATTR void back(int64_t token) const {
     const int groups = passes.num_groups;
     const int64_t per_layer = n + (int64_t{1} << n);
+    tabulate_observable();
     T *lambda = s.lambda, *other = s.lambda + state;
     for (int l = c.num_layers - 1; l >= 0; --l) {
       const RotationLayer<T>& layer = c.layers[l];
@@ -580,7 +606,7 @@ struct Run {
       if (l > 0) {
         phase_pass(s.states + (l * groups - 1) * state, lambda, d_phase);
       } else {
-        product_pass(lambda, d_phase);
+        nh > 0 ? product_pass<2>(lambda, d_phase) : product_pass<1>(lambda, d_phase);
       }
     }
     unextend(nh, nl, s.low, s.d_low);

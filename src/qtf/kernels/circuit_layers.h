@@ -33,6 +33,8 @@ struct LayeredCircuit {
   int num_layers;          ///< at least 1
   const int32_t* strings;  ///< [num_strings] bits of the last layer's index whose parity is the sign
   int num_strings;
+  /// [(num_strings + 3) / 4][2^n]: for each four strings, bit i is string i's parity at the index.
+  const uint8_t* patterns;
 };
 
 /// Numbers of a token-major, wire-major or any other matrix of tokens.

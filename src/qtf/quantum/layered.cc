@@ -89,6 +89,13 @@ LayeredWeights<T>::LayeredWeights(const LayeredForm& form) : form_(form) {
     input_offset_.push_back(static_cast<T>(wire.offset));
   }
   strings_.assign(form.strings.begin(), form.strings.end());
+  patterns_.resize((strings_.size() + 3) / 4 * size);
+  for (size_t i = 0; i < strings_.size(); ++i) {
+    for (size_t k = 0; k < size; ++k) {
+      const bool odd = std::popcount(static_cast<uint64_t>(strings_[i]) & k) & 1;
+      patterns_[i / 4 * size + k] |= static_cast<uint8_t>(odd << (i % 4));
+    }
+  }
   wire_states_.resize(8 * n);
   phases_.resize(size);
   for (size_t l = 0; l < form.layers.size(); ++l) {
@@ -103,7 +110,8 @@ LayeredWeights<T>::LayeredWeights(const LayeredForm& form) : form_(form) {
              columns_.data(),      input_scale_.data(),
              input_offset_.data(), wire_states_.data(),
              layers_.data(),       static_cast<int>(layers_.size()),
-             strings_.data(),      static_cast<int>(strings_.size())};
+             strings_.data(),      static_cast<int>(strings_.size()),
+             patterns_.data()};
 }
 
 template <class T>

@@ -65,6 +65,7 @@ class LayeredWeights {
   const LayeredForm& form_;
   std::vector<double> weights_;
   AlignedVector<int32_t> columns_, strings_;
+  AlignedVector<uint8_t> patterns_;
   AlignedVector<T> input_scale_, input_offset_, wire_states_;
   std::vector<AlignedVector<int32_t>> sources_;
   std::vector<AlignedVector<T>> diagonals_, tangents_;
