@@ -19,6 +19,7 @@
 #include "qtf/base/file.h"
 #include "qtf/base/random.h"
 #include "qtf/base/temporary_folder.h"
+#include "qtf/kernels/targets.h"
 #include "qtf/quantum/simulator.h"
 #include "qtf/quantum/templates.h"
 
@@ -36,7 +37,7 @@ struct Flags {
   std::vector<int> qubits = {4, 6, 8, 10};
   int layers = 2, rounds = 21, threads = 1;
   int64_t tokens = 1024;
-  std::string peer, file;
+  std::string peer, file, instructions;
 };
 
 Flags parse(int argc, char** argv) {
@@ -48,6 +49,7 @@ Flags parse(int argc, char** argv) {
   app.add_option("--rounds", flags.rounds, "times that each side runs")->check(CLI::Range(1, 100000));
   app.add_option("--threads", flags.threads, "of our side")->check(CLI::Range(1, 1024));
   app.add_option("--peer", flags.peer, "a program that answers as peer_torch.py does");
+  app.add_option("--instructions", flags.instructions, "of our side, as AVX2; else the best there are");
   app.add_option("--json", flags.file, "save the figures here");
   try {
     app.parse(argc, argv);
@@ -317,8 +319,20 @@ std::string processor() {
   return "unknown";
 }
 
+/// Holds our kernels to the instruction set named, or to none.
+std::unique_ptr<kernels::UseInstructionSet> use_instructions(const std::string& name) {
+  if (name.empty()) return nullptr;
+  std::string known;
+  for (const kernels::InstructionSet& set : kernels::instruction_sets()) {
+    if (set.name == name) return std::make_unique<kernels::UseInstructionSet>(set);
+    known += std::string(" ") + set.name;
+  }
+  throw_input_error("circuits", "no instruction set {}; there are{}", name, known);
+}
+
 int run(const Flags& flags) {
   openblas_set_num_threads(1);
+  const auto instructions = use_instructions(flags.instructions);
   std::unique_ptr<ThreadPool> pool;
   if (flags.threads > 1) pool = std::make_unique<ThreadPool>(flags.threads);
   fmt::print("{} tokens, {} layers, {} thread{}, {}; thousand tokens/s, in brackets ours over theirs\n",
