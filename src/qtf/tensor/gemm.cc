@@ -32,16 +32,25 @@ void PackedMatrix<T>::pack(ConstMatrix<T> b) {
 }
 
 template <class T>
-void gemm(ConstMatrix<T> a, const PackedMatrix<T>& b, Matrix<T> c, Into into) {
-  QTF_ASSERT(a.rows == c.rows && a.cols <= b.rows() && c.cols <= b.cols() && a.col_stride == 1);
-  kernels::gemm_packed<T>(a.rows, c.cols, a.cols, a.data, a.row_stride, b.panels(), b.rows(), c.data,
+PackedView<T> pack(ConstMatrix<T> b, Arena& memory) {
+  T* panels = memory.allocate<T>(kernels::gemm_packed_size<T>(b.rows, b.cols));
+  kernels::gemm_pack<T>(b.rows, b.cols, b.data, b.row_stride, b.col_stride, panels);
+  return {panels, b.rows, b.cols};
+}
+
+template <class T>
+void gemm(ConstMatrix<T> a, PackedView<T> b, Matrix<T> c, Into into) {
+  QTF_ASSERT(a.rows == c.rows && a.cols <= b.rows && c.cols <= b.cols && a.col_stride == 1);
+  kernels::gemm_packed<T>(a.rows, c.cols, a.cols, a.data, a.row_stride, b.panels, b.rows, c.data,
                           c.row_stride, into == Into::accumulate);
 }
 
 template void gemm<float>(ConstMatrix<float>, ConstMatrix<float>, Matrix<float>, Into);
 template void gemm<double>(ConstMatrix<double>, ConstMatrix<double>, Matrix<double>, Into);
-template void gemm<float>(ConstMatrix<float>, const PackedMatrix<float>&, Matrix<float>, Into);
-template void gemm<double>(ConstMatrix<double>, const PackedMatrix<double>&, Matrix<double>, Into);
+template PackedView<float> pack(ConstMatrix<float>, Arena&);
+template PackedView<double> pack(ConstMatrix<double>, Arena&);
+template void gemm<float>(ConstMatrix<float>, PackedView<float>, Matrix<float>, Into);
+template void gemm<double>(ConstMatrix<double>, PackedView<double>, Matrix<double>, Into);
 template class PackedMatrix<float>;
 template class PackedMatrix<double>;
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "qtf/base/aligned.h"
+#include "qtf/base/arena.h"
 #include "qtf/tensor/matrix.h"
 
 namespace qtf {
@@ -19,8 +20,20 @@ enum class Into { overwrite, accumulate };
 template <class T>
 void gemm(ConstMatrix<T> a, ConstMatrix<T> b, Matrix<T> c, Into into = Into::overwrite);
 
-/// A right-hand operand B[k, n] laid out in column panels, packed once and used in many products
-/// (weights: once an update in training, once at load in inference).
+/// A right-hand operand B[rows, cols] laid out in column panels, not owned.
+template <class T>
+struct PackedView {
+  const T* panels = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
+/// Packs B into memory of the arena, for a few products.
+template <class T>
+PackedView<T> pack(ConstMatrix<T> b, Arena& memory);
+
+/// A packed operand that is used in many products (weights: packed once an update in training, once at load
+/// in inference).
 template <class T>
 class PackedMatrix {
  public:
@@ -34,6 +47,7 @@ class PackedMatrix {
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   const T* panels() const { return panels_.data(); }
+  operator PackedView<T>() const { return {panels_.data(), rows_, cols_}; }
 
  private:
   WeightVector<T> panels_;
@@ -44,6 +58,10 @@ class PackedMatrix {
 /// C[m, n] = A[m, k] · B[:k, :n], or C += …: k and n are taken from A and C, and may be less than B's rows
 /// and columns (a nested level is a prefix).
 template <class T>
-void gemm(ConstMatrix<T> a, const PackedMatrix<T>& b, Matrix<T> c, Into into = Into::overwrite);
+void gemm(ConstMatrix<T> a, PackedView<T> b, Matrix<T> c, Into into = Into::overwrite);
+template <class T>
+void gemm(ConstMatrix<T> a, const PackedMatrix<T>& b, Matrix<T> c, Into into = Into::overwrite) {
+  gemm<T>(a, PackedView<T>(b), c, into);
+}
 
 }  // namespace qtf

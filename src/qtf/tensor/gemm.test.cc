@@ -69,11 +69,43 @@ TYPED_TEST(Gemm, MatchesPlainLoopForEveryTailAndStride) {
   }
 }
 
+TYPED_TEST(Gemm, PackedInAnArenaGivesTheSameBits) {
+  using T = TypeParam;
+  const auto a = random_values<T>(13 * 40, 1), b = random_values<T>(70 * 40, 2);
+  const ConstMatrix<T> left(a.data(), 13, 40), right = ConstMatrix<T>(b.data(), 70, 40).transposed();
+  std::vector<T> direct(13 * 70), packed(13 * 70);
+  Arena memory;
+  gemm<T>(left, right, Matrix<T>(direct.data(), 13, 70));
+  gemm<T>(left, pack(right, memory), Matrix<T>(packed.data(), 13, 70));
+  EXPECT_EQ(direct, packed);
+}
+
+/// A weight gradient: a left operand too large to be read where it lies, of every number of rows about the
+/// tiles' edges.
+TYPED_TEST(Gemm, TransposedOperandsBeyondTheCacheGiveTheSameBits) {
+  using T = TypeParam;
+  constexpr int64_t kDepth = 90, kStride = 104;
+  const auto a = random_values<T>(kDepth * kStride, 1), b = random_values<T>(kDepth * 9, 2);
+  const ConstMatrix<T> right(b.data(), kDepth, 9);
+  for (int64_t m = 5; m <= kStride; ++m) {
+    std::vector<T> exact(a.begin(), a.end()), copy(static_cast<size_t>(m * kDepth)),
+        c(static_cast<size_t>(m * 9)), want(c);
+    exact.resize(static_cast<size_t>((kDepth - 1) * kStride + m));  // what lies beyond is not to be read
+    exact.shrink_to_fit();
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t p = 0; p < kDepth; ++p)
+        copy[static_cast<size_t>(i * kDepth + p)] = a[static_cast<size_t>(p * kStride + i)];
+    gemm<T>(ConstMatrix<T>(exact.data(), kDepth, m, kStride).transposed(), right, Matrix<T>(c.data(), m, 9));
+    gemm<T>(ConstMatrix<T>(copy.data(), m, kDepth), right, Matrix<T>(want.data(), m, 9));
+    ASSERT_EQ(c, want) << m << " rows";
+  }
+}
+
 TYPED_TEST(Gemm, LeavesWhatLiesBesideTheResult) {
   using T = TypeParam;
   const auto a = random_values<T>(5 * 8, 1), b = random_values<T>(8 * 9, 2);
   std::vector<T> c(5 * 12, T{7});
-  gemm<T>({a.data(), 5, 8}, {b.data(), 8, 9}, {c.data(), 5, 9, 12});
+  gemm<T>({a.data(), 5, 8}, ConstMatrix<T>(b.data(), 8, 9), {c.data(), 5, 9, 12});
   for (int i = 0; i < 5; ++i) {
     for (int j = 9; j < 12; ++j) EXPECT_EQ(c[static_cast<size_t>(i * 12 + j)], T{7});
   }
