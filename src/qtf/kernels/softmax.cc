@@ -85,6 +85,16 @@ HWY_ATTR T log_sum_exp_impl(int64_t n, const T* x) {
 }
 
 template <class T>
+HWY_ATTR T softmax_scaled_impl(int64_t n, T factor, T* x) {
+  const hn::ScalableTag<T> d;
+  const T top = max_of(n, x);
+  const T sum = exp_sum(n, x, T{1}, top, x);
+  const auto f = hn::Set(d, factor / sum);
+  for_each_vector(d, n, [&](auto at) HWY_ATTR { at.store(hn::Mul(at.load(x), f), x); });
+  return top + std::log(sum);
+}
+
+template <class T>
 HWY_ATTR void exp_shifted_impl(int64_t n, const T* x, T shift, T factor, T* y) {
   const hn::ScalableTag<T> d;
   const auto m = hn::Set(d, shift), f = hn::Set(d, factor);
@@ -129,6 +139,7 @@ QTF_EXPORT(softmax_causal_impl)
 QTF_EXPORT(softmax_causal_again_impl)
 QTF_EXPORT(softmax_backward_impl)
 QTF_EXPORT(log_sum_exp_impl)
+QTF_EXPORT(softmax_scaled_impl)
 QTF_EXPORT(exp_shifted_impl)
 QTF_EXPORT(exp_difference_impl)
 QTF_EXPORT(kl_divergence_impl)
@@ -157,6 +168,11 @@ T log_sum_exp(int64_t n, const T* x) {
 }
 
 template <class T>
+T softmax_scaled(int64_t n, T factor, T* x) {
+  return softmax_scaled_impl_chosen<T>()(n, factor, x);
+}
+
+template <class T>
 void exp_shifted(int64_t n, const T* x, T shift, T factor, T* y) {
   exp_shifted_impl_chosen<T>()(n, x, shift, factor, y);
 }
@@ -180,6 +196,7 @@ QTF_INSTANTIATE(softmax_causal)
 QTF_INSTANTIATE(softmax_causal_again)
 QTF_INSTANTIATE(softmax_backward)
 QTF_INSTANTIATE(log_sum_exp)
+QTF_INSTANTIATE(softmax_scaled)
 QTF_INSTANTIATE(exp_shifted)
 QTF_INSTANTIATE(exp_difference)
 QTF_INSTANTIATE(kl_divergence)

@@ -25,6 +25,10 @@ void softmax_backward(int64_t rows, int64_t width, T scale, const T* p, T* dp, i
 template <class T>
 T log_sum_exp(int64_t n, const T* x);
 
+/// In place x = factor · softmax(x); returns log Σ exp(x).
+template <class T>
+T softmax_scaled(int64_t n, T factor, T* x);
+
 /// y = factor · exp(x - shift). y may be x.
 template <class T>
 void exp_shifted(int64_t n, const T* x, T shift, T factor, T* y);

@@ -231,6 +231,24 @@ TYPED_TEST(SoftmaxKernels, ExponentialsMatchPlainLoopInPlaceToo) {
   });
 }
 
+TYPED_TEST(SoftmaxKernels, ScaledSoftmaxIsTheShiftedExponential) {
+  using T = TypeParam;
+  for_each_instruction_set([] {
+    for (int64_t n : test_lengths()) {
+      if (n == 0) continue;
+      const std::vector<T> x = normal_values<T>(n, 3, 4.0);
+      const GuardedArray<T> scaled(x), want(x);
+      const T factor = static_cast<T>(0.3), lse = log_sum_exp(n, x.data());
+      EXPECT_EQ(softmax_scaled(n, factor, scaled.data()), lse);
+      exp_shifted(n, x.data(), lse, factor, want.data());
+      // The two shifts, by the maximum and by the log-sum-exp, each round the exponent.
+      const T tolerance = 64 * std::numeric_limits<T>::epsilon();
+      for (int64_t i = 0; i < n; ++i)
+        EXPECT_NEAR(scaled[i], want[i], tolerance * want[i]) << i << " of " << n;
+    }
+  });
+}
+
 TYPED_TEST(SoftmaxKernels, DivergenceMatchesPlainLoop) {
   using T = TypeParam;
   for_each_instruction_set([] {

@@ -10,6 +10,14 @@ namespace qtf::nn {
 namespace {
 
 constexpr int64_t kHeadChunk = 256;
+// Rows of logits a power of two apart would share their cache sets.
+constexpr int64_t kRowPadding = 16;
+
+template <class T>
+Matrix<T> allocate_logits(int64_t rows, int64_t vocabulary, Arena& scratch) {
+  const int64_t stride = vocabulary + kRowPadding;
+  return {scratch.allocate<T>(rows * stride), rows, vocabulary, stride};
+}
 
 /// Turns logits into their gradient by cross-entropy, row by row; writes each row's loss.
 template <class T>
@@ -22,11 +30,13 @@ void cross_entropy(std::span<const int32_t> targets, Matrix<T> logits, T scale, 
       if (gradient) std::fill_n(row, logits.cols, T{0});
       continue;
     }
-    const T lse = kernels::log_sum_exp<T>(logits.cols, row);
-    nats[i] = lse - row[target];
-    if (!gradient) continue;
-    kernels::exp_shifted<T>(logits.cols, row, lse, scale, row);
-    row[target] -= scale;
+    const T logit = row[target];
+    if (!gradient) {
+      nats[i] = kernels::log_sum_exp<T>(logits.cols, row) - logit;
+    } else {
+      nats[i] = kernels::softmax_scaled<T>(logits.cols, scale, row) - logit;
+      row[target] -= scale;
+    }
   }
 }
 
@@ -75,12 +85,12 @@ double head_loss(const Linear<T>& head, ConstMatrix<T> hidden, const HeadTask<T>
     const int64_t rows = std::min(kHeadChunk, hidden.rows - i);
     const auto chunk = hidden.row_block(i, rows);
     const auto targets = task.targets.subspan(static_cast<size_t>(i), static_cast<size_t>(rows));
-    const Matrix<T> logits(scratch.allocate<T>(rows * head.out()), rows, head.out());
+    const Matrix<T> logits = allocate_logits<T>(rows, head.out(), scratch);
     T* saved = gradient ? scratch.allocate<T>(head.map->saved_size(rows)) : nullptr;
     T* nats = scratch.allocate<T>(rows);
     linear_forward<T>(head, chunk, logits, saved, level, scratch);
     if (task.teacher.head) {
-      const Matrix<T> others(scratch.allocate<T>(rows * head.out()), rows, head.out());
+      const Matrix<T> others = allocate_logits<T>(rows, head.out(), scratch);
       linear_forward<T>(*task.teacher.head, task.teacher.hidden.row_block(i, rows), others, nullptr,
                         task.teacher.level, scratch);
       distillation<T>(targets, task.teacher, others, logits, task.gradient_scale, gradient, nats, scratch);

@@ -1,15 +1,27 @@
 #include "qtf/nn/linear.h"
 
+#include <algorithm>
+
 #include "qtf/kernels/vector.h"
 
 namespace qtf::nn {
 
+namespace {
+constexpr int64_t kBiasRows = 96;  // a whole number of the product's row tiles
+}
+
 template <class T>
 void linear_forward(const Linear<T>& layer, ConstMatrix<T> x, Matrix<T> y, T* saved, int level,
                     Arena& scratch) {
-  layer.map->forward(x, y, saved, layer.level(level), scratch);
-  if (!layer.bias) return;
-  for (int64_t i = 0; i < y.rows; ++i) kernels::add<T>(y.cols, layer.bias, y.row(i));
+  // The bias is added while the rows are in cache; what a map saves has no parts.
+  const int64_t chunk = layer.bias && layer.map->saved_size(1) == 0 ? kBiasRows : y.rows;
+  for (int64_t first = 0; first < y.rows; first += chunk) {
+    const int64_t rows = std::min(chunk, y.rows - first);
+    const Matrix<T> part = y.row_block(first, rows);
+    layer.map->forward(x.row_block(first, rows), part, saved, layer.level(level), scratch);
+    if (!layer.bias) continue;
+    for (int64_t i = 0; i < rows; ++i) kernels::add<T>(y.cols, layer.bias, part.row(i));
+  }
 }
 
 template <class T>
