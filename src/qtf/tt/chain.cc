@@ -200,7 +200,10 @@ void ChainMap<T>::prepare(const T* cores, Use use) {
   const ConstMatrix<T> u(u_, out, rank);
   v_transposed_.pack(v(rank).transposed());
   u_transposed_.pack(u.transposed());
-  if (use == Use::inference) return;
+  if (use == Use::inference) {
+    u_packed_ = {}, v_packed_ = {};  // of weights that are gone
+    return;
+  }
   u_packed_.pack(u);
   v_packed_.pack(v(rank));
 }

@@ -183,6 +183,24 @@ TYPED_TEST(LinearMapTest, TrainingAndInferenceAgreeBitForBit) {
   }
 }
 
+TYPED_TEST(LinearMapTest, PrepareForgetsTheWeightsBefore) {
+  using T = TypeParam;
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(c.text);
+    for (const Use before : {Use::training, Use::inference}) {
+      for (const Use after : {Use::training, Use::inference}) {
+        Fixture<T> used(c, before), fresh(c, after);
+        for (std::vector<T>* cores : {&used.cores, &fresh.cores})
+          for (T& core : *cores) core *= T{-2};
+        used.map->prepare(used.cores.data(), after), fresh.map->prepare(fresh.cores.data(), after);
+        const std::vector<T> x = random_values<T>(3 * c.in, 4);
+        EXPECT_EQ(used.forward(x, 0), fresh.forward(x, 0));
+        EXPECT_EQ(used.gather({0, 3, 1}, 0), fresh.gather({0, 3, 1}, 0));
+      }
+    }
+  }
+}
+
 TYPED_TEST(LinearMapTest, TakesStridedRows) {
   using T = TypeParam;
   for (const Case& c : kCases) {
