@@ -10,6 +10,7 @@
 #include "qtf/compress/sequential.h"
 #include "qtf/model/gauge.h"
 #include "qtf/tensor/gemm.h"
+#include "qtf/tt/gauge.h"
 #include "qtf/tt/linear_map.h"
 
 namespace qtf::compress {
@@ -52,11 +53,9 @@ class Compressor {
       : original_(original), calibration_(calibration), text_(text), options_(options), pool_(pool) {}
 
   Compressed run() {
-    const double weight = choose_embedding_weight();
-    const WeightMetrics metrics(original_, calibration_, options_, weight);
+    const WeightMetrics metrics(original_, calibration_, options_);
     options_.progress(0.05, "predicting losses");
     Plan plan = make_plan(original_, metrics, options_, pool_);
-    result_.embedding_weight = weight;
     result_.decisions = std::move(plan.decisions);
     result_.predicted_loss = plan.total_loss;
     result_.model = with_shapes(original_, plan.config, pool_);
@@ -80,39 +79,62 @@ class Compressor {
     return result_.model->layout().maps[map].shape.kind == tt::ShapeKind::dense;
   }
 
-  /// Decomposes `target` (a map's weight, or what error correction makes of it) into the result's cores.
-  void decompose(model::Transformer<float>& model, size_t map, const AlignedVector<double>& target,
-                 const Metric& rows, const Metric& columns) const {
-    const model::MapParameters& place = model.layout().maps[map];
-    float* cores = model.parameters().data() + place.offset;
-    const tt::WeightShape& shape = place.shape;
-    if (shape.kind == tt::ShapeKind::chain) {
-      const int64_t rank = tt::level_rank(shape, 0);
+  /// What a map's terms of one level are fitted to: the mean of all levels that use them.
+  struct Fit {
+    AlignedVector<double> target;  ///< the weight, or what error correction makes of it
+    Metric columns;
+  };
+
+  /// Each level's terms of the chain fit what is left of that level's own target by those of the levels
+  /// below.
+  void decompose_chain(const tt::WeightShape& shape, const std::vector<Fit>& fits, const Metric& rows,
+                       float* cores) const {
+    const int64_t rank = tt::level_rank(shape, 0);
+    const Matrix<float> u(cores, shape.out, rank), v(cores + shape.out * rank, rank, shape.in);
+    AlignedVector<double> below(static_cast<size_t>(shape.out * shape.in), 0.0);
+    const auto blocks = tt::bond_blocks(shape);
+    for (size_t level = 0; level < blocks.size(); ++level) {
+      const auto [begin, end] = blocks[level];
+      const Fit& fit = fits[std::min(level, fits.size() - 1)];
+      AlignedVector<double> rest = fit.target;
+      for (size_t i = 0; i < rest.size(); ++i) rest[i] -= below[i];
       const WeightedSvd svd =
-          weighted_svd(ConstMatrix<double>(target.data(), shape.out, shape.in), rows, columns);
-      for (int64_t i = 0; i < shape.out; ++i)
-        for (int64_t r = 0; r < rank; ++r) *cores++ = static_cast<float>(svd.u[i * svd.rank + r]);
-      for (int64_t i = 0; i < rank * shape.in; ++i) *cores++ = static_cast<float>(svd.v[i]);
-    } else {
-      const AlignedVector<float> narrow(target.begin(), target.end());
-      tt::from_dense(shape, narrow.data(), cores);
+          weighted_svd(ConstMatrix<double>(rest.data(), shape.out, shape.in), rows, fit.columns);
+      const int64_t terms = end - begin;
+      for (int64_t r = 0; r < terms; ++r) {
+        for (int64_t i = 0; i < shape.out; ++i) u(i, begin + r) = static_cast<float>(svd.u[i * svd.rank + r]);
+        for (int64_t j = 0; j < shape.in; ++j) v(begin + r, j) = static_cast<float>(svd.v[r * shape.in + j]);
+      }
+      gemm(ConstMatrix<double>(svd.u.data(), shape.out, terms, svd.rank),
+           ConstMatrix<double>(svd.v.data(), terms, shape.in),
+           Matrix<double>(below.data(), shape.out, shape.in), Into::accumulate);
     }
-    model.linears()[map]->map->prepare(model.parameters().data() + place.offset, tt::Use::inference);
   }
 
-  void compress_map(size_t map, const WeightMetrics& metrics, const StageMoments* moments) {
+  void compress_map(size_t map, const WeightMetrics& metrics, const std::vector<StageMoments>* moments) {
     if (is_dense(map)) return;
     const auto begin = std::chrono::steady_clock::now();
-    const Metric rows = metrics.rows(map);
+    const model::MapParameters& place = result_.model->layout().maps[map];
+    float* cores = result_.model->parameters().data() + place.offset;
+    std::vector<Fit> fits;
     if (moments) {
-      const int64_t in = original_.layout().maps[map].spec.in;
-      const Metric columns =
-          Metric::from_matrix(ConstMatrix<double>(moments->inputs.data(), in, in), options_.input_shrinkage);
-      decompose(*result_.model, map, corrected_weight(weight_of(original_, map), *moments, options_.ridge),
-                rows, columns);
+      for (size_t level = 0; level < moments->size(); ++level) {
+        const StageMoments m = mean_of(std::span(*moments).subspan(level));
+        fits.push_back(
+            {corrected_weight(weight_of(original_, map), m, options_.ridge),
+             Metric::from_matrix(ConstMatrix<double>(m.inputs.data(), place.spec.in, place.spec.in),
+                                 options_.input_shrinkage)});
+      }
     } else {
-      decompose(*result_.model, map, wide_weight(original_, map), rows, metrics.columns(map));
+      fits.push_back({wide_weight(original_, map), metrics.columns(map)});
     }
+    if (place.shape.kind == tt::ShapeKind::chain) {
+      decompose_chain(place.shape, fits, metrics.rows(map), cores);
+    } else {
+      const AlignedVector<float> narrow(fits.back().target.begin(), fits.back().target.end());
+      tt::from_dense(place.shape, narrow.data(), cores);
+    }
+    result_.model->linears()[map]->map->prepare(cores, tt::Use::inference);
     result_.maps[map].seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
@@ -140,7 +162,7 @@ class Compressor {
         bool any = false;
         for (int64_t i = first; i < end; ++i) any = any || !is_dense(map + static_cast<size_t>(i));
         if (any) {
-          const StageMoments moments = models.stage(b, site);
+          const std::vector<StageMoments> moments = models.stage(b, site);
           pool_.run([&](int worker) {
             for (int64_t i = first + worker; i < end; i += pool_.size())
               compress_map(map + static_cast<size_t>(i), metrics, &moments);
@@ -152,15 +174,8 @@ class Compressor {
       map += static_cast<size_t>(maps_in_block);
     }
     if (original_.config().tied || is_dense(map)) return;
-    const StageMoments moments = models.head();
+    const std::vector<StageMoments> moments = models.head();
     compress_map(map, metrics, &moments);
-  }
-
-  /// A tied embedding serves as head too: how much its own errors count beside the head's is what loses least
-  /// on the calibration text.
-  double choose_embedding_weight() {
-    if (!options_.method->sensitivity || !original_.config().tied || text_.count() == 0) return 1;
-    return 1;
   }
 
   void describe(const WeightMetrics& metrics) {

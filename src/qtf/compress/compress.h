@@ -43,7 +43,6 @@ struct Compressed {
   std::vector<CompressedMap> maps;                   ///< in linear_maps() order
   std::string decisions;                             ///< lines for decisions.jsonl
   double predicted_loss = 0;                         ///< nats/token of KL
-  double embedding_weight = 0;  ///< of the embedding's own gradients beside the head's inputs (tied models)
 };
 
 /// A copy of a model with every map multiplied out, prepared for inference.

@@ -36,7 +36,7 @@ AlignedVector<double> WeightMetrics::column_moment(size_t map) const {
   if (spec.part == model::MapPart::embedding) {
     if (!original_.config().tied) return calibration_.embedding_gradients.matrix(scale);
     AlignedVector<double> sum = calibration_.hidden.matrix(scale);
-    const AlignedVector<double> own = calibration_.embedding_gradients.matrix(scale * embedding_weight_);
+    const AlignedVector<double> own = calibration_.embedding_gradients.matrix(scale);
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += own[i];
     return sum;
   }

@@ -13,11 +13,8 @@ namespace qtf::compress {
 class WeightMetrics {
  public:
   WeightMetrics(const model::Transformer<float>& original, const Calibration& calibration,
-                const CompressOptions& options, double embedding_weight)
-      : original_(original),
-        calibration_(calibration),
-        options_(options),
-        embedding_weight_(embedding_weight) {}
+                const CompressOptions& options)
+      : original_(original), calibration_(calibration), options_(options) {}
 
   /// Of what leaves map number `map` of linear_maps(), and of what enters it.
   Metric rows(size_t map) const;
@@ -32,7 +29,6 @@ class WeightMetrics {
   const model::Transformer<float>& original_;
   const Calibration& calibration_;
   const CompressOptions& options_;
-  double embedding_weight_;
 };
 
 /// A map's weight in double.

@@ -24,6 +24,19 @@ nn::Pass<float> pass_over(const std::vector<nn::Segment<float>>& segments, int64
 
 }  // namespace
 
+StageMoments mean_of(std::span<const StageMoments> moments) {
+  StageMoments mean = moments.front();
+  const double share = 1 / static_cast<double>(moments.size());
+  for (auto part : {&StageMoments::inputs, &StageMoments::cross, &StageMoments::shortfall}) {
+    for (size_t i = 0; i < (mean.*part).size(); ++i) {
+      double sum = 0;
+      for (const StageMoments& m : moments) sum += (m.*part)[i];
+      (mean.*part)[i] = sum * share;
+    }
+  }
+  return mean;
+}
+
 AlignedVector<double> corrected_weight(ConstMatrix<float> w, const StageMoments& moments, double ridge) {
   const int64_t n = w.cols;
   AlignedVector<double> wide(static_cast<size_t>(w.rows * n)), target(wide.size());
@@ -48,88 +61,114 @@ SideBySide::SideBySide(const model::Transformer<float>& original, const model::T
       compressed_(compressed),
       text_(text),
       pool_(pool),
-      x_(static_cast<size_t>(text.rows() * original.config().width)),
-      other_x_(x_.size()),
+      streams_(static_cast<size_t>(1 + model::level_count(compressed.config()))),
       arenas_(static_cast<size_t>(pool.size())) {
   const int64_t width = original.config().width;
+  for (auto& stream : streams_) stream.resize(static_cast<size_t>(text.rows() * width));
   pool.run([&](int w) {
     const SequenceRun share = share_of(text, {0, text.count(), 0, text.rows()}, w, pool.size());
     if (share.rows == 0) return;
     const auto segments = segments_of(text, share);
-    const auto tokens = tokens_of(text, share);
-    Arena& arena = arenas_[static_cast<size_t>(w)];
-    original.embed(tokens, segments, {x_.data() + share.row * width, share.rows, width}, nullptr, 0, arena);
-    compressed.embed(tokens, segments, {other_x_.data() + share.row * width, share.rows, width}, nullptr, 0,
-                     arena);
+    const auto embed = [&](const model::Transformer<float>& model, int level, AlignedVector<float>& stream) {
+      model.embed(tokens_of(text, share), segments, {stream.data() + share.row * width, share.rows, width},
+                  nullptr, level, arenas_[static_cast<size_t>(w)]);
+    };
+    embed(original, 0, streams_[0]);
+    for (size_t k = 0; k < levels(); ++k) embed(compressed, level_number(k), streams_[k + 1]);
   });
 }
 
 template <class Fill>
-StageMoments SideBySide::collect(int64_t width, bool residual, const Fill& fill) {
-  SecondMoment inputs(width);
-  CrossMoment cross(width, width), shortfall(residual ? original_.config().width : 0, width);
-  AlignedVector<float> buffer;
+std::vector<StageMoments> SideBySide::collect(int64_t width, bool residual, const Fill& fill) {
+  const int64_t d = original_.config().width;
+  std::vector<SecondMoment> inputs(levels(), SecondMoment(width));
+  std::vector<CrossMoment> cross(levels(), CrossMoment(width, width));
+  std::vector<CrossMoment> shortfall(levels(), CrossMoment(residual ? d : 0, width));
+  Arena buffers;
   for (const SequenceRun& run : runs_of(text_, kRunRows)) {
-    const int64_t d = original_.config().width;
-    buffer.resize(static_cast<size_t>(run.rows * (2 * width + (residual ? d : 0))));
-    const Matrix<float> original(buffer.data(), run.rows, width);
-    const Matrix<float> compressed(original.row(run.rows), run.rows, width);
-    const Matrix<float> missing(compressed.row(run.rows), run.rows, residual ? d : 0);
+    const ArenaScope scope(buffers);
+    const auto matrix = [&](int64_t cols) {
+      return Matrix<float>(buffers.allocate<float>(run.rows * cols), run.rows, cols);
+    };
+    View whole{matrix(width), {}, {}};
+    for (size_t k = 0; k < levels(); ++k) {
+      whole.compressed.push_back(matrix(width));
+      whole.shortfall.push_back(matrix(residual ? d : 0));
+    }
     pool_.run([&](int w) {
       const SequenceRun share = share_of(text_, run, w, pool_.size());
       if (share.rows == 0) return;
-      const auto part = [&](Matrix<float> m) { return m.row_block(share.row - run.row, share.rows); };
-      fill(share, View{part(original), part(compressed), part(missing)}, arenas_[static_cast<size_t>(w)]);
+      View part = whole;
+      const auto cut = [&](Matrix<float>& m) { m = m.row_block(share.row - run.row, share.rows); };
+      cut(part.original);
+      for (auto& m : part.compressed) cut(m);
+      for (auto& m : part.shortfall) cut(m);
+      fill(share, part, arenas_[static_cast<size_t>(w)]);
     });
     MomentUpdates updates;
-    updates.add(compressed, inputs);
-    updates.add(original, compressed, cross);
-    if (residual) updates.add(missing, compressed, shortfall);
+    for (size_t k = 0; k < levels(); ++k) {
+      updates.add(whole.compressed[k], inputs[k]);
+      updates.add(whole.original, whole.compressed[k], cross[k]);
+      if (residual) updates.add(whole.shortfall[k], whole.compressed[k], shortfall[k]);
+    }
     updates.run(pool_);
   }
   const double scale = 1 / static_cast<double>(text_.rows());
-  return {inputs.matrix(scale), scaled(std::move(cross.sum), scale), scaled(std::move(shortfall.sum), scale)};
+  std::vector<StageMoments> result;
+  for (size_t k = 0; k < levels(); ++k)
+    result.push_back({inputs[k].matrix(scale), scaled(std::move(cross[k].sum), scale),
+                      scaled(std::move(shortfall[k].sum), scale)});
+  return result;
 }
 
-StageMoments SideBySide::stage(size_t block, Site site) {
+std::vector<StageMoments> SideBySide::stage(size_t block, Site site) {
   const nn::Block<float>& b = original_.blocks()[block];
   const bool residual = site == Site::attention_out || site == Site::down;
   const int64_t width = site == Site::down            ? b.down.in()
                         : site == Site::attention_out ? b.attention_out.in()
                                                       : original_.config().width;
   return collect(width, residual, [&](const SequenceRun& share, const View& view, Arena& arena) {
-    fill(share, share.row, block, site, view, arena);
+    fill(share, block, site, view, arena);
   });
 }
 
-void SideBySide::fill(const SequenceRun& share, int64_t row, size_t block, Site site, const View& view,
-                      Arena& arena) {
+void SideBySide::fill(const SequenceRun& share, size_t block, Site site, const View& view,
+                      Arena& arena) const {
   const ArenaScope scope(arena);
   const int64_t width = original_.config().width;
-  const auto segments = segments_of(text_, share);
-  const model::Transformer<float>* models[2] = {&original_, &compressed_};
-  const Matrix<float> inputs[2] = {view.original, view.compressed};
-  const float* stream[2] = {x_.data() + row * width, other_x_.data() + row * width};
-  for (int m = 0; m < 2; ++m) {
-    const nn::Block<float>& b = models[m]->blocks()[block];
-    const ConstMatrix<float> x(stream[m], share.rows, width);
-    if (site == Site::qkv) {
-      nn::norm_forward<float>(b.attention_norm, x, inputs[m],
-                              arena.allocate<float>(b.attention_norm.stats_size(share.rows)));
-      continue;
-    }
-    nn::BlockSaved<float> saved;
-    const Matrix<float> y(arena.allocate<float>(share.rows * width), share.rows, width);
-    nn::block_forward<float>(b, models[m]->block_spec(), pass_over(segments, share.rows),
-                             static_cast<int64_t>(block), x, y, &saved, arena);
-    const float* from = site == Site::attention_out ? saved.attended
-                        : site == Site::up          ? saved.norm2
-                                                    : saved.hidden;
-    std::copy_n(from, inputs[m].rows * inputs[m].cols, inputs[m].data);
-    if (site == Site::down) stream[m] = saved.x_mid;
+  const auto stream = [&](size_t k) { return streams_[k].data() + share.row * width; };
+  const float* original = read_site(original_, share, block, site, 0, stream(0), view.original, arena);
+  for (size_t k = 0; k < levels(); ++k) {
+    const ArenaScope level_scope(arena);
+    const float* compressed =
+        read_site(compressed_, share, block, site, level_number(k), stream(k + 1), view.compressed[k], arena);
+    const Matrix<float>& shortfall = view.shortfall[k];
+    for (int64_t i = 0; i < shortfall.rows * shortfall.cols; ++i)
+      shortfall.data[i] = original[i] - compressed[i];
   }
-  for (int64_t i = 0; i < view.shortfall.rows * view.shortfall.cols; ++i)
-    view.shortfall.data[i] = stream[0][i] - stream[1][i];
+}
+
+const float* SideBySide::read_site(const model::Transformer<float>& model, const SequenceRun& share,
+                                   size_t block, Site site, int level, const float* x, Matrix<float> to,
+                                   Arena& arena) const {
+  const int64_t width = original_.config().width;
+  const nn::Block<float>& b = model.blocks()[block];
+  const ConstMatrix<float> input(x, share.rows, width);
+  if (site == Site::qkv) {
+    nn::norm_forward<float>(b.attention_norm, input, to,
+                            arena.allocate<float>(b.attention_norm.stats_size(share.rows)));
+    return x;
+  }
+  nn::BlockSaved<float> saved;
+  const auto segments = segments_of(text_, share);
+  const Matrix<float> y(arena.allocate<float>(share.rows * width), share.rows, width);
+  nn::block_forward<float>(b, model.block_spec(), pass_over(segments, share.rows, level),
+                           static_cast<int64_t>(block), input, y, &saved, arena);
+  const float* from = site == Site::attention_out ? saved.attended
+                      : site == Site::up          ? saved.norm2
+                                                  : saved.hidden;
+  std::copy_n(from, to.rows * to.cols, to.data);
+  return site == Site::down ? saved.x_mid : x;
 }
 
 void SideBySide::advance(size_t block) {
@@ -142,28 +181,31 @@ void SideBySide::advance(size_t block) {
       const ArenaScope scope(arena);
       const auto segments = segments_of(text_, share);
       const Matrix<float> y(arena.allocate<float>(share.rows * width), share.rows, width);
-      const auto step = [&](const model::Transformer<float>& model, float* x) {
-        nn::block_forward<float>(model.blocks()[block], model.block_spec(), pass_over(segments, share.rows),
-                                 static_cast<int64_t>(block), {x, share.rows, width}, y, nullptr, arena);
+      const auto step = [&](const model::Transformer<float>& model, int level, AlignedVector<float>& stream) {
+        float* x = stream.data() + share.row * width;
+        nn::block_forward<float>(model.blocks()[block], model.block_spec(),
+                                 pass_over(segments, share.rows, level), static_cast<int64_t>(block),
+                                 {x, share.rows, width}, y, nullptr, arena);
         std::copy_n(y.data, share.rows * width, x);
       };
-      step(original_, x_.data() + share.row * width);
-      step(compressed_, other_x_.data() + share.row * width);
+      step(original_, 0, streams_[0]);
+      for (size_t k = 0; k < levels(); ++k) step(compressed_, level_number(k), streams_[k + 1]);
     });
   }
 }
 
-StageMoments SideBySide::head() {
+std::vector<StageMoments> SideBySide::head() {
   const int64_t width = original_.config().width;
   return collect(width, false, [&](const SequenceRun& share, const View& view, Arena& arena) {
     const ArenaScope scope(arena);
-    const auto normed = [&](const model::Transformer<float>& model, const float* x, Matrix<float> to) {
+    const auto normed = [&](const model::Transformer<float>& model, const AlignedVector<float>& stream,
+                            Matrix<float> to) {
       const nn::Norm<float>& norm = model.final_norm();
-      nn::norm_forward<float>(norm, {x + share.row * width, share.rows, width}, to,
+      nn::norm_forward<float>(norm, {stream.data() + share.row * width, share.rows, width}, to,
                               arena.allocate<float>(norm.stats_size(share.rows)));
     };
-    normed(original_, x_.data(), view.original);
-    normed(compressed_, other_x_.data(), view.compressed);
+    normed(original_, streams_[0], view.original);
+    for (size_t k = 0; k < levels(); ++k) normed(compressed_, streams_[k + 1], view.compressed[k]);
   });
 }
 

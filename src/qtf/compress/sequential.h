@@ -17,37 +17,50 @@ struct StageMoments {
   AlignedVector<double> shortfall;  ///< E[d·x'ᵀ] of maps that write into the residual stream; else empty
 };
 
+/// Of several levels, in equal parts. At least one.
+StageMoments mean_of(std::span<const StageMoments> moments);
+
 /// W' that answers the compressed model's inputs with the original outputs (and makes good for the residual
 /// stream's shortfall): argmin E‖W·x + d − W'·x'‖² + ridge·m·‖W' − W‖², m the mean eigenvalue of E[x'·x'ᵀ].
 AlignedVector<double> corrected_weight(ConstMatrix<float> w, const StageMoments& moments, double ridge);
 
-/// Walks through both models. Call stage() for the four sites of block 0 in order, giving the compressed
-/// model its maps of a site (prepared for inference) before the next; then advance(), and so on.
+/// Walks through both models, the compressed one once a nested level, the smallest first. Call stage() for
+/// the four sites of block 0 in order, giving the compressed model its maps of a site (prepared for
+/// inference) before the next; then advance(), and so on.
 class SideBySide {
  public:
   /// Both embeddings must be ready. Both models live as long as this.
   SideBySide(const model::Transformer<float>& original, const model::Transformer<float>& compressed,
              const Sequences& text, ThreadPool& pool);
 
-  StageMoments stage(size_t block, Site site);
-  /// Takes both residual streams through a finished block.
+  /// A level each.
+  std::vector<StageMoments> stage(size_t block, Site site);
+  /// Takes all residual streams through a finished block.
   void advance(size_t block);
   /// Of the head's inputs, after the last block.
-  StageMoments head();
+  std::vector<StageMoments> head();
 
  private:
+  /// What one worker fills in: rows of the maps' inputs, and of the streams' shortfalls.
   struct View {
-    Matrix<float> original, compressed, shortfall;
+    Matrix<float> original;
+    std::vector<Matrix<float>> compressed, shortfall;
   };
-  void fill(const SequenceRun& share, int64_t row, size_t block, Site site, const View& view, Arena& arena);
+  void fill(const SequenceRun& share, size_t block, Site site, const View& view, Arena& arena) const;
+  /// Fills `to` with the site's inputs; returns the residual stream that the site's output is added to.
+  const float* read_site(const model::Transformer<float>& model, const SequenceRun& share, size_t block,
+                         Site site, int level, const float* x, Matrix<float> to, Arena& arena) const;
   template <class Fill>
-  StageMoments collect(int64_t width, bool residual, const Fill& fill);
+  std::vector<StageMoments> collect(int64_t width, bool residual, const Fill& fill);
+  size_t levels() const { return streams_.size() - 1; }
+  /// Of level number `index`, counted from the smallest, as Transformer counts.
+  int level_number(size_t index) const { return index + 1 == levels() ? 0 : static_cast<int>(index) + 1; }
 
   const model::Transformer<float>& original_;
   const model::Transformer<float>& compressed_;
   const Sequences& text_;
   ThreadPool& pool_;
-  AlignedVector<float> x_, other_x_;  ///< [tokens, D]: the residual streams of original and compressed model
+  std::vector<AlignedVector<float>> streams_;  ///< [tokens, D]: of the original, then of each level
   std::vector<Arena> arenas_;
 };
 
