@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <chrono>
 #include <cmath>
@@ -8,11 +9,13 @@
 
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
+#include "qtf/cli/compress_report.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/compress/compress.h"
-#include "qtf/compress/sequential.h"
+#include "qtf/model/gauge.h"
 #include "qtf/text/corpus.h"
 #include "qtf/text/token_file.h"
+#include "qtf/train/trainer.h"
 
 namespace qtf::cli {
 namespace {
@@ -154,16 +157,124 @@ CalibrationInput read_calibration(const Arguments& arguments, const model::Loade
   return input;
 }
 
-nlohmann::ordered_json map_json(const compress::CompressedMap& map) {
-  return {{"map", map.name},
-          {"out", map.out},
-          {"in", map.in},
-          {"shape", tt::to_string(map.shape)},
-          {"parameters", map.parameters},
-          {"predicted_loss", map.predicted_loss},
-          {"error", map.error},
-          {"output_error", map.output_error},
-          {"seconds", map.seconds}};
+// Tokens of a text that the report's figures are measured on.
+constexpr int64_t kMeasuredTokens = 16384;
+
+/// A text on which the models are compared.
+class MeasuringText {
+ public:
+  MeasuringText(std::string name, const fs::path& path, const Arguments& arguments,
+                const model::LoadedModel& loaded)
+      : name_(std::move(name)) {
+    if (!arguments.given("--separator")) {
+      file_.emplace(text::tokenize_corpus(path, *loaded.tokenizer));
+      return;
+    }
+    const text::Corpus corpus(path);
+    for (const std::string_view whole : corpus.texts()) {
+      for (const std::string_view document : text::split_documents(whole, arguments.text("--separator"))) {
+        if (static_cast<int64_t>(documents_.tokens.size()) >= kMeasuredTokens) break;
+        loaded.tokenizer->encode(document, documents_.tokens);
+        documents_.ends.push_back(static_cast<int64_t>(documents_.tokens.size()));
+      }
+    }
+  }
+
+  /// Once for the speed, and once beside the original, if that is another model.
+  MeasuredText measure(std::string model_name, int64_t parameters, const model::Transformer<float>& model,
+                       int level, const model::Transformer<float>& original, ThreadPool& pool) const {
+    const train::Evaluation alone = evaluate(model, level, pool, nullptr);
+    MeasuredText measured{std::move(model_name), name_};
+    measured.parameters = parameters;
+    measured.perplexity = alone.perplexity();
+    measured.standard_error = alone.standard_error;
+    measured.tokens_per_second = static_cast<double>(alone.tokens) / alone.seconds;
+    if (&model == &original) return measured;
+    const train::Evaluation beside = evaluate(model, level, pool, &original);
+    measured.kl_divergence = beside.kl_divergence, measured.same_top = beside.same_top;
+    return measured;
+  }
+
+ private:
+  train::Evaluation evaluate(const model::Transformer<float>& model, int level, ThreadPool& pool,
+                             const model::Transformer<float>* other) const {
+    train::EvaluateOptions options;
+    options.max_tokens = kMeasuredTokens;
+    options.level = level;
+    return file_ ? train::evaluate(model, {&*file_, 0, file_->size()}, options, pool, other)
+                 : train::evaluate(model, documents_, options, pool, other);
+  }
+
+  std::string name_;
+  std::optional<text::TokenFile> file_;
+  train::Documents documents_;
+};
+
+/// Numbers stored if a level were the whole model.
+int64_t level_parameters(const model::ModelConfig& config, int64_t stored, int level) {
+  if (level == 0) return stored;
+  for (const auto& [name, shape] : config.shapes) {
+    if (shape.levels.empty()) continue;
+    tt::WeightShape smaller = shape;
+    smaller.levels.resize(static_cast<size_t>(level));
+    smaller.ranks = {smaller.levels.back()};
+    if (!smaller.pivots.empty()) smaller.pivots.resize(static_cast<size_t>(smaller.levels.back()));
+    stored += tt::parameters(smaller) - tt::parameters(shape);
+  }
+  return stored;
+}
+
+/// Trains the model on with the original as its teacher, all numbers of its chains free, and fixes their
+/// gauge again. The folder gets the run's metrics.jsonl.
+std::unique_ptr<model::Transformer<float>> heal(const Arguments& arguments,
+                                                const model::Transformer<float>& model,
+                                                const model::Transformer<float>& original,
+                                                const model::LoadedModel& loaded,
+                                                const NewModelFolder& folder, ThreadPool& pool) {
+  auto pupil = model::with_free_gauge(model);
+  const text::TokenFile file = text::tokenize_corpus(arguments.text("--heal"), *loaded.tokenizer);
+  train::TrainJob job;
+  job.model = pupil.get();
+  job.tokenizer = loaded.tokenizer;
+  job.teacher.model = &original;
+  job.train = {&file, 0, file.size() * 19 / 20};
+  job.valid = {&file, job.train.end, file.size()};
+  job.valid_counts = train::count_text(job.valid, *loaded.tokenizer);
+  job.out = folder / "healing";
+  job.name = "healing";
+  job.progress = !arguments.flag("--quiet");
+  job.options.minutes = arguments.number("--heal-minutes");
+  job.options.learning_rate = arguments.number("--heal-rate");
+  job.options.batch = 16;
+  job.options.patience = 5;
+  job.options.nested = model::level_count(pupil->config()) > 1;
+  model::save_description(job.out, pupil->config(), *loaded.tokenizer);
+  train::train(job, pool);
+  fs::rename(job.out / "metrics.jsonl", folder / "metrics.jsonl");
+  fs::remove_all(job.out);
+  auto healed = model::has_fixed_gauge(model.config()) ? model::with_fixed_gauge(*pupil) : std::move(pupil);
+  healed->prepare(tt::Use::inference, pool);
+  return healed;
+}
+
+int64_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) * 1024;
+}
+
+void print_result(const CompressionReport& report, const fs::path& out, std::ostream& stream) {
+  const int64_t parameters = model::parameter_count(report.config);
+  const int64_t dense = model::dense_parameter_count(report.config);
+  stream << fmt::format("{} parameters of {} (ratio {:.2f}) by {} in {:.1f} s\n", format_count(parameters),
+                        format_count(dense), static_cast<double>(dense) / static_cast<double>(parameters),
+                        report.method->name, report.seconds);
+  for (const MeasuredText& t : report.texts)
+    stream << fmt::format(
+        "{:<24} {:<12} perplexity {:8.3f}, KL {:.4f} nats/token, same top token {:5.1f} %\n", t.model, t.text,
+        t.perplexity, t.kl_divergence, 100 * t.same_top);
+  stream << fmt::format("The model is in {}, and what it lost where in {}\n", out.string(),
+                        (out / "report.html").string());
 }
 
 void run(const Arguments& arguments, const Streams& streams) {
@@ -178,6 +289,8 @@ void run(const Arguments& arguments, const Streams& streams) {
   options.max_parameters = read_sizes(arguments, dense_parameters);
   if (options.method->kind != tt::ShapeKind::chain && options.max_parameters.size() > 1)
     throw_input_error("compress", "--method {} has no nested levels; chain has", options.method->name);
+  if (arguments.given("--heal") != arguments.given("--heal-minutes"))
+    throw UsageError("--heal FILE and --heal-minutes M belong together; give both");
   const CalibrationInput input = read_calibration(arguments, loaded);
 
   std::optional<Progress> progress;
@@ -192,44 +305,61 @@ void run(const Arguments& arguments, const Streams& streams) {
   if (!input.stored) calibration.text_sha256 = input.sha256;
   options.progress = [&](double share, std::string_view what) { show(0.3 + 0.6 * share, what); };
   const compress::Compressed result = compress::compress(*original, calibration, input.text, options, pool);
+  CompressionReport report;
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   show(0.95, "measuring");
 
-  const int64_t parameters = model::parameter_count(result.model->config());
-  nlohmann::ordered_json report = {
-      {"method", options.method->name},
-      {"parameters", parameters},
-      {"dense_parameters", dense_parameters},
-      {"ratio", static_cast<double>(dense_parameters) / static_cast<double>(parameters)},
-      {"predicted_loss", result.predicted_loss}};
-  if (input.text.count() > 0)
-    report["calibration_kl"] = compress::mean_divergence(*original, *result.model, input.text, 0, pool);
-  report["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  for (const compress::CompressedMap& map : result.maps) report["maps"].push_back(map_json(map));
+  report.name = out.filename().string();
+  report.source = arguments.text("MODEL");
+  report.method = options.method;
+  report.result = &result;
+  report.config = result.model->config();
+  report.dense_bytes = dense_parameters * static_cast<int64_t>(sizeof(float));
+  report.calibration_tokens = calibration.tokens;
+  std::vector<MeasuringText> texts;
+  if (!input.stored) texts.emplace_back("calibration", arguments.text("--calibrate"), arguments, loaded);
+  if (arguments.given("--test")) texts.emplace_back("test", arguments.text("--test"), arguments, loaded);
+  const int levels = model::level_count(report.config);
+  const auto measure = [&](const std::string& name, const model::Transformer<float>& model) {
+    const int64_t stored = model::parameter_count(model.config());
+    for (const MeasuringText& text : texts) {
+      report.texts.push_back(text.measure(name, stored, model, 0, *original, pool));
+      for (int level = levels - 1; level > 0 && &model != original.get(); --level)
+        report.texts.push_back(text.measure(fmt::format("{}, level {} of {}", name, level, levels),
+                                            level_parameters(model.config(), stored, level), model, level,
+                                            *original, pool));
+    }
+  };
+  measure("before", *original);
+  measure("compressed", *result.model);
 
   NewModelFolder folder(out);
-  model::save_description(folder.path(), result.model->config(), *loaded.tokenizer);
-  model::save_weights(folder.path(), result.model->layout(), result.model->parameters());
+  std::unique_ptr<model::Transformer<float>> healed;
+  if (arguments.given("--heal")) {
+    progress.reset();
+    report.heal_minutes = arguments.number("--heal-minutes");
+    healed = heal(arguments, *result.model, *original, loaded, folder, pool);
+    report.config = healed->config();
+    measure("healed", *healed);
+  }
+  const model::Transformer<float>& model = healed ? *healed : *result.model;
+  model::save_description(folder.path(), model.config(), *loaded.tokenizer);
+  model::save_weights(folder.path(), model.layout(), model.parameters());
   compress::save_calibration(folder / "calibration.safetensors", calibration);
   write_file_atomically(folder / "decisions.jsonl", result.decisions);
-  write_file_atomically(folder / "report.json", report.dump(1) + "\n");
+  report.bytes = static_cast<int64_t>(fs::file_size(folder / "model.safetensors"));
+  report.peak_memory = peak_memory();
+  const nlohmann::ordered_json json = to_json(report);
+  write_file_atomically(folder / "report.json", json.dump(1) + "\n");
+  write_file_atomically(folder / "report.html", compression_page(report));
   folder.keep();
 
   show(1, "done");
   progress.reset();
-  if (arguments.flag("--json")) {
-    streams.out << report.dump() << "\n";
-    return;
-  }
-  streams.out << fmt::format("{} parameters of {} (ratio {:.2f}) by {} in {:.1f} s\n",
-                             format_count(parameters), format_count(dense_parameters),
-                             report["ratio"].get<double>(), options.method->name,
-                             report["seconds"].get<double>());
-  if (report.contains("calibration_kl"))
-    streams.out << fmt::format("KL to the original on the calibration text: {:.4f} nats/token\n",
-                               report["calibration_kl"].get<double>());
-  streams.out << fmt::format(
-      "The model is in {}; go on training it with: qtf train --from {} --train FILE --out DIR\n",
-      out.string(), out.string());
+  if (arguments.flag("--json"))
+    streams.out << json.dump() << "\n";
+  else
+    print_result(report, out, streams.out);
 }
 
 }  // namespace
@@ -245,50 +375,64 @@ const Command kCompressCommand{
         "folder: give that folder as --calibrate to compress to another size without the text (without "
         "error-correcting targets then). --levels makes one model of several nested sizes.",
     .example = {.call = "qtf compress book-model --out book-small --calibrate book.txt --ratio 2"},
-    .options = {{.name = "MODEL", .help = "a model folder, or a llama2.c .bin", .required = true},
-                {.name = "--out", .value = "DIR", .help = "the model folder to write", .required = true},
-                {.name = "--calibrate",
-                 .value = "FILE",
-                 .help =
-                     "a text that is like what the model is for, or a folder with calibration.safetensors",
-                 .required = true},
-                {.name = "--calibrate-tokens",
-                 .type = ValueType::integer,
-                 .value = "N",
-                 .initial = "16k",
-                 .help = "tokens of it to use, evenly spaced",
-                 .min = 1},
-                {.name = "--separator",
-                 .value = "STR",
-                 .help = "split the text here and take each document alone, cut at the context"},
-                {.name = "--ratio",
-                 .type = ValueType::number,
-                 .value = "R",
-                 .help = "dense parameters / parameters of the whole model",
-                 .min = 1},
-                {.name = "--max-params",
-                 .type = ValueType::integer,
-                 .value = "N",
-                 .help = "most parameters of the whole model, instead of --ratio",
-                 .min = 1},
-                {.name = "--levels",
-                 .value = "R,R,…",
-                 .help =
-                     "nested sizes of one model as ratios, such as 1.5,2,3,4; the file has the largest's"},
-                {.name = "--method",
-                 .value = "NAME",
-                 .initial = "chain",
-                 .help = "how maps are decomposed",
-                 .choices = {"chain", "whitened-svd", "svd", "btt", "mpo"}},
-                {.name = "--threads",
-                 .type = ValueType::integer,
-                 .value = "N",
-                 .initial = "0",
-                 .help = "0: all cores",
-                 .min = 0,
-                 .max = 1024},
-                {.name = "--quiet", .type = ValueType::flag, .help = "no progress bar"},
-                {.name = "--json", .type = ValueType::flag, .help = "print the report as one JSON object"}},
+    .options =
+        {{.name = "MODEL", .help = "a model folder, a GGUF file or a llama2.c .bin", .required = true},
+         {.name = "--out", .value = "DIR", .help = "the model folder to write", .required = true},
+         {.name = "--calibrate",
+          .value = "FILE",
+          .help = "a text that is like what the model is for, or a folder with calibration.safetensors",
+          .required = true},
+         {.name = "--calibrate-tokens",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "16k",
+          .help = "tokens of it to use, evenly spaced",
+          .min = 1},
+         {.name = "--separator",
+          .value = "STR",
+          .help = "split the text here and take each document alone, cut at the context"},
+         {.name = "--ratio",
+          .type = ValueType::number,
+          .value = "R",
+          .help = "dense parameters / parameters of the whole model",
+          .min = 1},
+         {.name = "--max-params",
+          .type = ValueType::integer,
+          .value = "N",
+          .help = "most parameters of the whole model, instead of --ratio",
+          .min = 1},
+         {.name = "--levels",
+          .value = "R,R,…",
+          .help = "nested sizes of one model as ratios, such as 1.5,2,3,4; the file has the largest's"},
+         {.name = "--method",
+          .value = "NAME",
+          .initial = "chain",
+          .help = "how maps are decomposed",
+          .choices = {"chain", "whitened-svd", "svd", "btt", "mpo"}},
+         {.name = "--test", .value = "FILE", .help = "another text for the report's figures"},
+         {.name = "--heal",
+          .value = "FILE",
+          .help = "then train on this text, with the original as teacher; the best by its last twentieth"},
+         {.name = "--heal-minutes",
+          .type = ValueType::number,
+          .value = "M",
+          .help = "how long; ends earlier when it no longer helps",
+          .min = 0},
+         {.name = "--heal-rate",
+          .type = ValueType::number,
+          .value = "X",
+          .initial = "0.001",
+          .help = "largest step size of healing",
+          .min = 0},
+         {.name = "--threads",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "0",
+          .help = "0: all cores",
+          .min = 0,
+          .max = 1024},
+         {.name = "--quiet", .type = ValueType::flag, .help = "no progress bar"},
+         {.name = "--json", .type = ValueType::flag, .help = "print the report as one JSON object"}},
     .run = run,
 };
 

@@ -44,13 +44,45 @@ TEST_F(CompressCommand, StoredMomentsServeAnotherSizeWithoutTheText) {
   const auto third = call_json({"compress", model_, "--out", place_ / "third", "--calibrate", place_ / "half",
                                 "--max-params", "20k", "--quiet"});
   EXPECT_LE(third["parameters"].get<int64_t>(), 20000);
-  EXPECT_FALSE(third.contains("calibration_kl"));
+  EXPECT_TRUE(third["texts"].empty());
 }
 
 TEST_F(CompressCommand, NestedSizesAreLevelsOfOneModel) {
   call_json(compress_call("nested", {"--levels", "1.5,2,3"}));
   for (const char* level : {"1", "2", "3"})
     EXPECT_EQ(call({"eval", place_ / "nested", "--text", place_.book(), "--level", level}).status, 0);
+}
+
+TEST_F(CompressCommand, TheReportSaysWhatWasLostWhere) {
+  const auto report = call_json(compress_call("half", {"--levels", "2,3", "--test", place_.book()}));
+  EXPECT_EQ(nlohmann::json::parse(read_file(place_ / "half/report.json")), report);
+  std::vector<std::string> rows;
+  for (const auto& text : report["texts"]) {
+    rows.push_back(text["model"].get<std::string>() + " / " + text["text"].get<std::string>());
+    EXPECT_GT(text["perplexity"].get<double>(), 1);
+    EXPECT_GT(text["tokens_per_second"].get<double>(), 0);
+  }
+  EXPECT_EQ(rows,
+            (std::vector<std::string>{"before / calibration", "before / test", "compressed / calibration",
+                                      "compressed, level 1 of 2 / calibration", "compressed / test",
+                                      "compressed, level 1 of 2 / test"}));
+  EXPECT_LE(report["texts"][3]["parameters"].get<int64_t>(), report["dense_parameters"].get<int64_t>() / 3);
+  for (const auto& map : report["maps"]) EXPECT_LE(map["parameters"], map["dense_parameters"]) << map;
+  const std::string page = read_file(place_ / "half/report.html");
+  EXPECT_NE(page.find("layer 1 up_proj"), std::string::npos);
+  EXPECT_EQ(page.find("<script"), std::string::npos);
+  EXPECT_EQ(page.find("http"), page.find("http-equiv"));
+}
+
+TEST_F(CompressCommand, HealsWithTheOriginalAsTeacher) {
+  const auto report =
+      call_json(compress_call("healed", {"--ratio", "3", "--heal", place_.book(), "--heal-minutes", "0.03"}));
+  EXPECT_EQ(report["texts"].size(), 3u);
+  EXPECT_EQ(report["texts"][2]["model"], "healed");
+  EXPECT_LE(report["texts"][2]["parameters"].get<int64_t>(), report["dense_parameters"].get<int64_t>() / 3);
+  EXPECT_TRUE(std::filesystem::exists(place_ / "healed/metrics.jsonl"));
+  EXPECT_FALSE(std::filesystem::exists(place_ / "healed/healing"));
+  EXPECT_EQ(call_json({"info", place_ / "healed"})["parameters"], report["parameters"]);
 }
 
 TEST_F(CompressCommand, RefusesWhatCannotBeAndLeavesNothing) {
@@ -61,6 +93,7 @@ TEST_F(CompressCommand, RefusesWhatCannotBeAndLeavesNothing) {
   expect_refused({"--levels", "2,2"}, "different ratios");
   expect_refused({"--levels", "2,3", "--method", "btt"}, "no nested levels");
   expect_refused({"--ratio", "2", "--calibrate-tokens", "20"}, "the calibration text gives");
+  expect_refused({"--ratio", "2", "--heal", place_.book()}, "belong together");
   expect_refused({"--ratio", "2", "--method", "whitened"}, "whitened-svd");
   const Result exists =
       call({"compress", model_, "--out", model_, "--calibrate", place_.book(), "--ratio", "2"});
