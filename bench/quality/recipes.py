@@ -70,6 +70,7 @@ def recipes(preset, ratio):
     taught = ("--teacher", "{dense}")
     widened = ("--width", str(wide), "--feed-forward", str(wide_ff), "--ratio", f"{wide_ratio:g}")
     average = ("--ema", "0.999")
+    guided = ("--guided", "0.33")
     from_dense = ("--from", "{dense}")
     return [
         Recipe("dense", "the parent"),
@@ -78,6 +79,13 @@ def recipes(preset, ratio):
         Recipe("btt", "btt from random weights", chain + ("--ratio-shape", "btt")),
         Recipe("mpo", "mpo from random weights", chain + ("--ratio-shape", "mpo")),
         Recipe("wide", "chain, wider with the saved parameters", widened),
+        Recipe("rich-embedding", "chain, the embedding's share 1.5 times the others'",
+               chain + ("--richness", "embedding=1.5")),
+        Recipe("poor-embedding", "chain, the embedding's share 0.7 times the others'",
+               chain + ("--richness", "embedding=0.7")),
+        Recipe("rich-attention", "chain, the attention's share 1.5 times the others'",
+               chain + ("--richness", "attention=1.5")),
+        Recipe("guided", "chain, dense matrices beside it for a third of the run", chain + guided),
         Recipe("dense-average", "dense, averaged weights", average),
         Recipe("chain-average", "chain, averaged weights", chain + average),
         Recipe("small-taught", "dense-small, distilled from dense", small + taught, uses=("dense",)),
@@ -91,5 +99,7 @@ def recipes(preset, ratio):
                epochs=0.5, uses=("half-dense",)),
         Recipe("from-dense-taught", "from-dense, distilled from dense", from_dense + chain + taught, uses=("dense",)),
         Recipe("from-dense-btt", "from-dense as btt", from_dense + chain + ("--ratio-shape", "btt"), uses=("dense",)),
+        Recipe("from-dense-guided", "from-dense, its matrices beside it for a third of the run",
+               from_dense + chain + guided, uses=("dense",)),
         Recipe("wide-taught", "wide, distilled from dense", widened + taught, uses=("dense",)),
     ]

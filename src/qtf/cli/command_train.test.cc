@@ -84,6 +84,7 @@ TEST_F(Train, ShapesAndRatioMakeItSmaller) {
   } cases[] = {
       {"ratio", {"--ratio", "2"}, 2},
       {"mpo", {"--ratio", "3", "--ratio-shape", "mpo"}, 3},
+      {"rich", {"--ratio", "2", "--richness", "embedding=1.5,attention=1.2"}, 2},
       {"btt", {"--ratio", "1.5", "--ratio-shape", "btt"}, 1.5},
       {"shape",
        {"--shape", "ffn=chain:rank=8", "--shape", "attention=dense", "--shape", "embedding=btt:rank=1"},
@@ -172,6 +173,25 @@ TEST_F(Train, DecomposesAModelAndGoesOn) {
   EXPECT_TRUE(fs::exists(fs::path(small) / "decisions.jsonl"));
   EXPECT_LT(nats(begun), nats(place_.train("random", still))) << "better than random weights";
   EXPECT_LT(nats(small), nats(begun)) << "and goes on learning";
+}
+
+TEST_F(Train, AGuidedStartIsTheParent) {
+  const std::string dense = place_.train("dense", {"--steps", "60"});
+  const auto first_loss = [&](const std::string& name, const std::vector<std::string>& flags) {
+    std::vector<std::string> args = {"train", "--train",     place_.book(), "--from", dense,
+                                     "--out", place_ / name, "--batch",     "2",      "--steps",
+                                     "40",    "--threads",   "2",           "--quiet"};
+    args.insert(args.end(), flags.begin(), flags.end());
+    const Result result = call(args);
+    EXPECT_EQ(result.status, 0) << result.err;
+    return metrics_of(place_ / name)[1].at("loss").get<double>();
+  };
+  const double whole = first_loss("whole", {});
+  EXPECT_NEAR(first_loss("guided", {"--ratio", "2", "--guided", "0.5"}), whole, 1e-4);
+  EXPECT_GT(std::abs(first_loss("bare", {"--ratio", "2"}) - whole), 1e-2);
+  EXPECT_GE(call_json({"info", place_ / "guided"}).at("ratio").get<double>(), 2);
+  const std::vector<std::string> fresh = {"--ratio", "1.5", "--guided", "0.4"};
+  EXPECT_TRUE(weights_of(place_.train("one", fresh)) == weights_of(place_.train("two", fresh)));
 }
 
 TEST_F(Train, LearnsFromATeacher) {

@@ -7,6 +7,7 @@
 #include "qtf/base/parse.h"
 #include "qtf/base/sha256.h"
 #include "qtf/model/gauge.h"
+#include "qtf/model/guides.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/model/rank_choice.h"
 #include "qtf/model/reshape.h"
@@ -115,6 +116,7 @@ train::TrainOptions read_train_options(const Arguments& a, const Arguments& give
   o.adamw.clip = a.number("--clip");
   o.dropout = a.number("--dropout");
   o.ema = a.number("--ema");
+  o.guided = a.number("--guided");
   o.validate_every = a.integer("--validate-every");
   o.patience = a.integer("--patience");
   o.seed = static_cast<uint64_t>(a.integer("--seed"));
@@ -203,13 +205,16 @@ model::ModelConfig read_sizes(const Arguments& a) {
 /// Returns the choices made for the user, a line of decisions.jsonl each.
 std::string apply_shapes(const Arguments& a, model::ModelConfig& config) {
   std::string decisions;
-  if (a.given("--ratio-shape") && !a.given("--ratio"))
-    throw UsageError("--ratio-shape needs --ratio; add it");
+  for (const char* flag : {"--ratio-shape", "--richness"}) {
+    if (a.given(flag) && !a.given("--ratio")) throw UsageError(fmt::format("{} needs --ratio; add it", flag));
+  }
   if (a.given("--ratio")) {
     const std::string kind = a.text("--ratio-shape");
     for (const tt::ShapeKindInfo& info : tt::shape_kinds()) {
       if (info.name != kind) continue;
-      decisions += model::to_json(model::apply_ratio(config, a.number("--ratio"), info.kind)).dump() + "\n";
+      const model::Richness richness = model::parse_richness(config, a.list("--richness"));
+      const auto choice = model::apply_ratio(config, a.number("--ratio"), info.kind, richness);
+      decisions += model::to_json(choice).dump() + "\n";
     }
   }
   model::apply_shape_requests(config, a.list("--shape"));
@@ -230,6 +235,8 @@ void take_model(const Arguments& a, TrainSetup& setup, std::ostream& notes) {
   if (model::has_fixed_gauge(loaded.model->config())) loaded.model = model::with_free_gauge(*loaded.model);
   model::ModelConfig config = loaded.model->config();
   setup.decisions = apply_shapes(a, config);
+  if (a.number("--guided") > 0)
+    setup.job.guides = model::guides_from(*loaded.model, model::make_guide_layout(config));
   if (config.shapes == loaded.model->config().shapes) {
     setup.model = std::move(loaded.model);
     return;
@@ -276,7 +283,6 @@ void set_teacher(const Arguments& a, model::LoadedModel loaded, ThreadPool& pool
   }
   setup.teacher = std::move(loaded.model);
   setup.job.teacher = {setup.teacher.get(), a.number("--teacher-weight"), a.number("--teacher-temperature")};
-  train::validate(setup.job.teacher, setup.model->config());
   setup.teacher->prepare(tt::Use::inference, pool);
 }
 
@@ -345,11 +351,13 @@ class NewFolder {
 
 /// Weights and checkpoint are each written beside their old file before they replace it; a resumed run has
 /// the old ones already.
-void check_space(const fs::path& out, int64_t parameters, bool averaged, bool resume) {
+void check_space(const fs::path& out, const train::TrainJob& job) {
   std::error_code error;
   const fs::space_info space = fs::space(out, error);
-  const int64_t arrays = averaged ? 4 : 3;
-  const int64_t needed = (resume ? 1 : 2) * (1 + arrays) * parameters * static_cast<int64_t>(sizeof(float));
+  const int64_t weights = job.model->layout().size, arrays = job.options.ema > 0 ? 4 : 3;
+  const int64_t guides = job.options.guided > 0 ? 3 * model::make_guide_layout(job.model->config()).size : 0;
+  const int64_t numbers = (job.resume ? 1 : 2) * ((1 + arrays) * weights + guides);
+  const int64_t needed = numbers * static_cast<int64_t>(sizeof(float));
   if (error || space.available >= static_cast<uintmax_t>(needed)) return;
   throw_io_error("train", "no space left on {}: the run needs {}, {} are free; free some and run again",
                  out.string(), format_bytes(needed), format_bytes(static_cast<int64_t>(space.available)));
@@ -389,6 +397,7 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
   choose_ranges(settings, corpus, *setup);
   job.model = setup->model.get();
   job.tokenizer = setup->tokenizer;
+  train::validate(job);
   const train::WindowSampler fits(job.train, job.model->config().context, 0);
   if (job.valid.size() < 2)
     throw_input_error("train", "the validation text has {} tokens; give more", job.valid.size());
@@ -403,7 +412,7 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
   setup->lock.emplace(job.out);
   check_out(job.out, given.flag("--resume"));
   if (!given.flag("--resume")) folder.own_contents();
-  check_space(job.out, job.model->layout().size, job.options.ema > 0, job.resume);
+  check_space(job.out, job);
   if (!job.resume) {
     // The settings first: whoever is killed from here on can --resume.
     write_file_atomically(job.out / kSettingsFile, settings_to_json(settings).dump(2) + "\n");

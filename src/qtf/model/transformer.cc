@@ -98,10 +98,10 @@ void Transformer<T>::build() {
   if (!config_.tied) head_ = make_linear(map++);
 
   linears_.push_back(&embedding_);
-  for (const nn::Block<T>& block : blocks_) {
-    for (const auto& linear : block.qkv) linears_.push_back(&linear);
+  for (nn::Block<T>& block : blocks_) {
+    for (auto& linear : block.qkv) linears_.push_back(&linear);
     linears_.push_back(&block.attention_out);
-    for (const auto& linear : block.up) linears_.push_back(&linear);
+    for (auto& linear : block.up) linears_.push_back(&linear);
     linears_.push_back(&block.down);
   }
   if (!config_.tied) linears_.push_back(&head_);

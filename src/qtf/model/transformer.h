@@ -14,6 +14,7 @@
 #include "qtf/nn/block.h"
 #include "qtf/nn/head.h"
 #include "qtf/nn/kv_cache.h"
+#include "qtf/tt/guided.h"
 
 namespace qtf::model {
 
@@ -85,7 +86,7 @@ class Transformer {
   void prepare(tt::Use use, ThreadPool& pool);
 
   /// Length of a worker's gradient buffer: parameters(), then the factors of maps whose factors are not their
-  /// cores.
+  /// cores, then the guides.
   int64_t gradient_size() const { return gradient_size_; }
 
   /// Takes the summed factor gradients of such maps to their cores, in place (split over the pool).
@@ -115,7 +116,19 @@ class Transformer {
   }
 
   /// The embedding's, blocks' and head's maps in layout().maps order.
-  const std::vector<const nn::Linear<T>*>& linears() const { return linears_; }
+  std::span<const nn::Linear<T>* const> linears() const { return linears_; }
+
+  /// A self-guided start (model/guides.h): until remove_guides(), training passes mix every map that is not
+  /// dense with a matrix of its own. values: the matrices, in guide_layout()'s order.
+  void add_guides(std::span<const T> values);
+  void remove_guides();
+  bool guided() const { return !guided_.empty(); }
+  /// The matrices' share in [0, 1] from the next prepare() on; inference leaves them out.
+  void set_guide_share(double share);
+  std::span<T> guides() { return guides_; }
+  const ParameterLayout& guide_layout() const { return guide_layout_; }
+  /// Where their gradients begin in the gradient buffer.
+  int64_t guide_gradient() const { return gradient_size_ - guide_layout_.size; }
 
   /// The parts, for passes that go block by block and see what lies between them (compress/).
   std::span<const nn::Block<T>> blocks() const { return blocks_; }
@@ -157,7 +170,10 @@ class Transformer {
   nn::BlockSpec<T> spec_;
   int64_t block_macs_ = 0;  // multiply-adds of the first block's products for one token
   AlignedVector<T> cosines_, sines_;
-  std::vector<const nn::Linear<T>*> linears_;
+  std::vector<nn::Linear<T>*> linears_;
+  ParameterLayout guide_layout_;
+  AlignedVector<T> guides_;
+  std::vector<tt::GuidedMap<T>*> guided_;  // a map each of guide_layout_.maps
 };
 
 }  // namespace qtf::model

@@ -21,12 +21,13 @@ json to_json(const RunState& p) {
           {"best_nats", p.best_nats},
           {"best_error", p.best_error},
           {"bad_validations", p.bad_validations},
-          {"metrics_bytes", p.metrics_bytes}};
+          {"metrics_bytes", p.metrics_bytes},
+          {"guided", p.guided}};
 }
 
 RunState progress_from(const json& j) {
-  return {j.at("step"),       j.at("seconds"),         j.at("best_step"),    j.at("best_nats"),
-          j.at("best_error"), j.at("bad_validations"), j.at("metrics_bytes")};
+  return {j.at("step"),       j.at("seconds"),         j.at("best_step"),     j.at("best_nats"),
+          j.at("best_error"), j.at("bad_validations"), j.at("metrics_bytes"), j.value("guided", false)};
 }
 
 /// Names and numbers of the arrays in file order.
@@ -35,6 +36,11 @@ std::vector<std::pair<std::string, std::span<float>>> named(const CheckpointArra
                                                                 {"first_moments", arrays.first_moments},
                                                                 {"second_moments", arrays.second_moments}};
   if (!arrays.average.empty()) list.emplace_back("average", arrays.average);
+  if (!arrays.guides.empty()) {
+    list.emplace_back("guides", arrays.guides);
+    list.emplace_back("guide_first_moments", arrays.guide_first_moments);
+    list.emplace_back("guide_second_moments", arrays.guide_second_moments);
+  }
   return list;
 }
 
@@ -71,7 +77,8 @@ void save_checkpoint(const fs::path& folder, const RunState& progress, const jso
   writer.write(file_of(folder));
 }
 
-RunState load_checkpoint(const fs::path& folder, const json& identity, const CheckpointArrays& arrays) {
+RunState load_checkpoint(const fs::path& folder, const json& identity,
+                         const std::function<CheckpointArrays(const RunState&)>& arrays) {
   const fs::path path = file_of(folder);
   if (!has_checkpoint(folder)) {
     throw_input_error("resume", "{} has no checkpoint: nothing was trained there, or the run is finished",
@@ -87,18 +94,21 @@ RunState load_checkpoint(const fs::path& folder, const json& identity, const Che
     return parsed;
   };
   check_identity(path, entry("identity"), identity);
-  for (const auto& [name, values] : named(arrays)) {
+  const RunState state = [&] {
+    try {
+      return progress_from(entry("progress"));
+    } catch (const json::exception& e) {
+      throw_io_error(path.string(), "its progress entry is damaged: {}", e.what());
+    }
+  }();
+  for (const auto& [name, values] : named(arrays(state))) {
     const io::TensorInfo& info = file.at(name);
     if (info.elements() != static_cast<int64_t>(values.size())) {
       throw_io_error(path.string(), "{} has {} numbers, this model {}", name, info.elements(), values.size());
     }
     file.read(info, values);
   }
-  try {
-    return progress_from(entry("progress"));
-  } catch (const json::exception& e) {
-    throw_io_error(path.string(), "its progress entry is damaged: {}", e.what());
-  }
+  return state;
 }
 
 }  // namespace qtf::train

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "qtf/train/step.h"
@@ -18,22 +19,25 @@ struct RunState {
   double best_error = 0;
   int64_t bad_validations = 0;  ///< in a row, without a new best
   int64_t metrics_bytes = 0;    ///< length of metrics.jsonl then; what follows is cut off on resume
+  bool guided = false;          ///< guides stand beside the weights still
 };
 
-/// Where a checkpoint's numbers lie; `average` may be empty.
+/// Where a checkpoint's numbers lie; `average` may be empty, and the guides' are where there are none.
 struct CheckpointArrays {
   std::span<float> parameters, first_moments, second_moments, average;
+  std::span<float> guides = {}, guide_first_moments = {}, guide_second_moments = {};
 };
 
-/// Writes `folder`/checkpoint.safetensors: parameters, both moments, averaged weights, progress and
+/// Writes `folder`/checkpoint.safetensors: parameters, both moments, averaged weights, guides, progress and
 /// `identity`.
 void save_checkpoint(const std::filesystem::path& folder, const RunState& progress,
                      const nlohmann::json& identity, const CheckpointArrays& arrays);
 
-/// Reads it back. Throws InputError if there is none, or if its identity is not this one (naming the first
-/// key that differs: another text, seed, model, …), IoError if it is damaged.
+/// Reads it back: `arrays` is asked for the places of the numbers once the state is known. Throws InputError
+/// if there is none, or if its identity is not this one (naming the first key that differs: another text,
+/// seed, model, …), IoError if it is damaged.
 RunState load_checkpoint(const std::filesystem::path& folder, const nlohmann::json& identity,
-                         const CheckpointArrays& arrays);
+                         const std::function<CheckpointArrays(const RunState&)>& arrays);
 
 bool has_checkpoint(const std::filesystem::path& folder);
 void remove_checkpoint(const std::filesystem::path& folder);

@@ -13,14 +13,22 @@ using nlohmann::json;
 
 /// The numbers of a run, with or without averaged weights.
 struct Numbers {
-  std::vector<float> parameters, first, second, average;
+  std::vector<float> parameters, first, second, average, guides, guide_first, guide_second;
 
-  explicit Numbers(size_t n, bool averaged, double scale)
+  explicit Numbers(size_t n, bool averaged, double scale, size_t guided = 0)
       : parameters(normal_numbers(n, scale, 1)),
         first(normal_numbers(n, scale, 2)),
         second(normal_numbers(n, scale, 3)),
-        average(normal_numbers(averaged ? n : 0, scale, 4)) {}
-  CheckpointArrays arrays() { return {parameters, first, second, average}; }
+        average(normal_numbers(averaged ? n : 0, scale, 4)),
+        guides(normal_numbers(guided, scale, 5)),
+        guide_first(normal_numbers(guided, scale, 6)),
+        guide_second(normal_numbers(guided, scale, 7)) {}
+  CheckpointArrays arrays() {
+    return {parameters, first, second, average, guides, guide_first, guide_second};
+  }
+  auto given() {
+    return [this](const RunState&) { return arrays(); };
+  }
   bool operator==(const Numbers&) const = default;
 };
 
@@ -40,7 +48,7 @@ class Checkpoint : public testing::Test {
   }
   std::string load_error(const json& identity = kIdentity, size_t n = 50, bool averaged = true) {
     Numbers numbers(n, averaged, 0);
-    const auto load = [&] { load_checkpoint(folder_.path(), identity, numbers.arrays()); };
+    const auto load = [&] { load_checkpoint(folder_.path(), identity, numbers.given()); };
     const std::string input = error_of<InputError>([&] {
       try {
         load();
@@ -58,7 +66,7 @@ TEST_F(Checkpoint, ComesBackBitForBit) {
   for (bool averaged : {false, true}) {
     save(averaged);
     Numbers numbers(50, averaged, 0);
-    const RunState state = load_checkpoint(folder_.path(), kIdentity, numbers.arrays());
+    const RunState state = load_checkpoint(folder_.path(), kIdentity, numbers.given());
     EXPECT_EQ(numbers, Numbers(50, averaged, 1));
     EXPECT_EQ(state.step, kState.step);
     EXPECT_EQ(state.seconds, kState.seconds);
@@ -68,6 +76,24 @@ TEST_F(Checkpoint, ComesBackBitForBit) {
     EXPECT_EQ(state.bad_validations, kState.bad_validations);
     EXPECT_EQ(state.metrics_bytes, kState.metrics_bytes);
   }
+}
+
+TEST_F(Checkpoint, HoldsGuidesWhileThereAreSome) {
+  RunState guided = kState;
+  guided.guided = true;
+  save_checkpoint(folder_.path(), guided, kIdentity, Numbers(50, false, 1, 70).arrays());
+  Numbers numbers(50, false, 0, 0);
+  load_checkpoint(folder_.path(), kIdentity, [&](const RunState& state) {
+    EXPECT_TRUE(state.guided);
+    numbers = Numbers(50, false, 0, 70);
+    return numbers.arrays();
+  });
+  EXPECT_EQ(numbers, Numbers(50, false, 1, 70));
+  save(false);
+  EXPECT_FALSE(load_checkpoint(folder_.path(), kIdentity, Numbers(50, false, 0).given()).guided);
+  Numbers too_many(50, false, 0, 70);
+  const auto load = [&] { load_checkpoint(folder_.path(), kIdentity, too_many.given()); };
+  EXPECT_NE(error_of<IoError>(load).find("guides"), std::string::npos);
 }
 
 TEST_F(Checkpoint, NamesWhatDiffers) {

@@ -11,12 +11,16 @@ Stepper::Stepper(model::Transformer<float>& model, const AdamWOptions& options, 
                  int64_t micro_rows)
     : model_(model),
       pool_(pool),
+      options_(options),
       optimizer_(model.layout(), options),
       micro_rows_(micro_rows),
       gradients_(static_cast<size_t>(pool.size())),
       arenas_(static_cast<size_t>(pool.size())),
-      nats_(static_cast<size_t>(pool.size())) {
-  for (auto& gradient : gradients_) gradient.resize(static_cast<size_t>(model.gradient_size()));
+      nats_(static_cast<size_t>(pool.size())) {}
+
+AdamW& Stepper::guide_optimizer() {
+  if (!guide_optimizer_) guide_optimizer_.emplace(model_.guide_layout(), options_);
+  return *guide_optimizer_;
 }
 
 double Stepper::worker_pass(int worker, const StepInput& input) {
@@ -24,7 +28,7 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
   const Range mine = split_range(batch.sequences, worker, pool_.size());
   const int64_t at_once = std::max<int64_t>(1, micro_rows_ / batch.length);
   AlignedVector<float>& gradients = gradients_[static_cast<size_t>(worker)];
-  std::fill(gradients.begin(), gradients.end(), 0.F);
+  gradients.assign(static_cast<size_t>(model_.gradient_size()), 0.F);
   double nats = 0;
   for (int64_t first = mine.begin; first < mine.end; first += at_once) {
     const int64_t sequences = std::min(at_once, mine.end - first);
@@ -66,6 +70,14 @@ StepResult Stepper::step(const StepInput& input) {
   result.nats_per_token = compute_gradients(input);
   result.gradient_norm =
       optimizer_.step(++steps_, input.learning_rate, gradients_[0], model_.parameters(), pool_);
+  if (model_.guided()) {
+    const auto gradients = std::span<const float>(gradients_[0]);
+    guide_optimizer().step(steps_, input.learning_rate,
+                           gradients.subspan(static_cast<size_t>(model_.guide_gradient())), model_.guides(),
+                           pool_);
+  } else {
+    guide_optimizer_.reset();
+  }
   return result;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "qtf/model/transformer.h"
@@ -43,6 +44,8 @@ class Stepper {
 
   std::span<const float> gradients() const;
   AdamW& optimizer() { return optimizer_; }
+  /// Of the model's guides while it has some, with moments, clipping and bias correction of their own.
+  AdamW& guide_optimizer();
   int64_t steps_done() const { return steps_; }
   void set_steps_done(int64_t steps) { steps_ = steps; }
 
@@ -52,7 +55,9 @@ class Stepper {
 
   model::Transformer<float>& model_;
   ThreadPool& pool_;
+  AdamWOptions options_;
   AdamW optimizer_;
+  std::optional<AdamW> guide_optimizer_;
   int64_t micro_rows_;
   int64_t steps_ = 0;
   std::vector<AlignedVector<float>> gradients_;

@@ -6,6 +6,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/base/progress.h"
+#include "qtf/model/guides.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/train/metrics.h"
 
@@ -39,6 +40,7 @@ void validate(const TrainOptions& o) {
   check(o.final_share >= 0 && o.final_share <= 1, "--final-rate", "a share of the learning rate in [0, 1]",
         o.final_share);
   check(o.dropout >= 0 && o.dropout < 1, "--dropout", "in [0, 1)", o.dropout);
+  check(o.guided >= 0 && o.guided <= 0.95, "--guided", "a share of the run in [0, 0.95]", o.guided);
   check(o.ema >= 0 && o.ema < 1, "--ema", "in [0, 1)", o.ema);
   check(o.adamw.weight_decay >= 0, "--weight-decay", "0 or more", o.adamw.weight_decay);
   check(o.adamw.clip >= 0, "--clip", "0 (off) or more", o.adamw.clip);
@@ -91,7 +93,14 @@ class Run {
   }
 
   TrainSummary run() {
-    if (job_.resume) progress_ = load_checkpoint(job_.out, job_.identity, arrays());
+    if (job_.resume) {
+      progress_ = load_checkpoint(job_.out, job_.identity, [&](const RunState& state) {
+        if (state.guided) add_guides();
+        return arrays();
+      });
+    } else if (options_.guided > 0) {
+      add_guides();
+    }
     stepper_.set_steps_done(progress_.step);
     metrics_.emplace(job_.out, progress_.metrics_bytes);
     if (!job_.resume) write_start();
@@ -125,8 +134,31 @@ class Run {
   int64_t bar_done() const { return options_.minutes > 0 ? std::llround(elapsed()) : progress_.step; }
 
   CheckpointArrays arrays() {
-    return {job_.model->parameters(), stepper_.optimizer().first_moments(),
-            stepper_.optimizer().second_moments(), average_};
+    CheckpointArrays arrays{job_.model->parameters(), stepper_.optimizer().first_moments(),
+                            stepper_.optimizer().second_moments(), average_};
+    if (job_.model->guided()) {
+      arrays.guides = job_.model->guides();
+      arrays.guide_first_moments = stepper_.guide_optimizer().first_moments();
+      arrays.guide_second_moments = stepper_.guide_optimizer().second_moments();
+    }
+    return arrays;
+  }
+
+  void add_guides() {
+    const model::ParameterLayout layout = model::make_guide_layout(job_.model->config());
+    if (job_.guides.empty()) {
+      constexpr uint64_t kOwnStream = 0x6D1DE;
+      job_.guides = model::initial_parameters<float>(layout, Random{options_.seed, kOwnStream}.bits(0));
+    }
+    job_.model->add_guides(job_.guides);
+    job_.guides = {};
+  }
+
+  /// The guides fade with the run, and go.
+  void fade_guides() {
+    if (!job_.model->guided()) return;
+    const double share = model::guide_share(share_done(), options_.guided);
+    share > 0 ? job_.model->set_guide_share(share) : job_.model->remove_guides();
   }
 
   void write_start() {
@@ -163,6 +195,7 @@ class Run {
 
   void train_step() {
     load_batch();
+    fade_guides();
     StepInput input;
     input.batch = {inputs_, targets_, options_.batch, context_};
     input.learning_rate =
@@ -206,6 +239,7 @@ class Run {
     // A teacher only goes forward: a third of a step.
     if (input.teacher.model)
       flops += training_flops(input.teacher.model->config(), input.batch.rows(), context_) / 3;
+    flops += 6.0 * static_cast<double>(input.batch.rows() * job_.model->guide_layout().size);
     const double share = flops / took / peak_;
     metrics_->write({{"event", "step"},
                      {"step", progress_.step},
@@ -274,7 +308,8 @@ class Run {
       last_valid_ = e.nats_per_token;
       write_validation("valid", e, progress_.step);
       if (progress_.best_step >= 0 && !(e.nats_per_token < progress_.best_nats)) {
-        ++progress_.bad_validations;
+        // A guided map alone cannot do much: patience begins when it stands alone.
+        progress_.bad_validations = job_.model->guided() ? 0 : progress_.bad_validations + 1;
         return;
       }
       progress_.bad_validations = 0;
@@ -294,6 +329,7 @@ class Run {
     RunState state = progress_;
     state.seconds = elapsed();
     state.metrics_bytes = metrics_->bytes();
+    state.guided = job_.model->guided();
     save_checkpoint(job_.out, state, job_.identity, arrays());
     last_checkpoint_ = Clock::now();
   }
@@ -318,6 +354,7 @@ class Run {
     if (progress_.best_step != progress_.step && progress_.best_step < 0)
       validate_now(options_.validation_tokens);
     bar_.reset();
+    if (job_.model->guided()) job_.model->remove_guides();
     TrainSummary s = summary();
     model::load_weights(job_.out, job_.model->layout(), job_.model->parameters());
     s.valid = evaluate_model(0);
@@ -345,12 +382,20 @@ class Run {
 
 }  // namespace
 
-TrainSummary train(TrainJob& job, ThreadPool& pool, const std::atomic<int>* stop) {
+void validate(const TrainJob& job) {
   validate(job.options);
-  if (job.options.nested && model::level_count(job.model->config()) < 2) {
+  const model::ModelConfig& config = job.model->config();
+  if (job.options.nested && model::level_count(config) < 2)
     throw_input_error("train", "nested training needs a model with levels; add --levels 4");
+  if (job.options.guided > 0 && model::make_guide_layout(config).size == 0) {
+    throw_input_error("train",
+                      "--guided is for tensor trains, and this model is dense; add --ratio or --shape");
   }
-  validate(job.teacher, job.model->config());
+  validate(job.teacher, config);
+}
+
+TrainSummary train(TrainJob& job, ThreadPool& pool, const std::atomic<int>* stop) {
+  validate(job);
   return Run(job, pool, stop).run();
 }
 

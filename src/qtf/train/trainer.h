@@ -29,6 +29,7 @@ struct TrainOptions {
   double dropout = 0;
   double ema = 0;              ///< decay of averaged weights, which are then validated and saved; 0: off
   bool nested = false;         ///< sandwich training of the model's levels
+  double guided = 0;           ///< share of the run with guides beside tensor trains (model/guides.h); 0: off
   int64_t validate_every = 0;  ///< steps; 0: about 20 times in the run
   int64_t validation_tokens = 32768;  ///< at each validation; the last one reads all
   int64_t patience = 0;               ///< validations without a new best before the run ends early; 0: never
@@ -48,6 +49,8 @@ struct TrainJob {
   std::string name;           ///< for reports
   nlohmann::json identity;    ///< of texts and settings: what a resumed run must share
   TrainOptions options;
+  /// With options.guided: what the guides begin as, in make_guide_layout's order; empty: random.
+  AlignedVector<float> guides;
   bool resume = false;
   bool progress = true;  ///< a bar on stderr
 };
@@ -65,6 +68,10 @@ void validate(const TrainOptions& options);
 
 /// Throws InputError unless the teacher, if there is one, can teach a model of this configuration.
 void validate(const model::Teacher<float>& teacher, const model::ModelConfig& pupil);
+
+/// All that can be said of a job before it writes anything: options, and whether they and the teacher fit the
+/// model. Throws InputError.
+void validate(const TrainJob& job);
 
 /// Runs or resumes a job. The best weights by validation stand in out/model.safetensors, metrics in
 /// out/metrics.jsonl; the model holds them too on return. stop: polled every step, a signal's number ends the

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "qtf/base/error.h"
+#include "qtf/io/safetensors.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/train/metrics.h"
 #include "qtf/train/train_test.h"
@@ -167,6 +168,11 @@ const std::vector<ResumeCase>& resume_cases() {
        .set = [](TrainOptions& o) { o.ema = 0.8, o.dropout = 0.1, o.nested = true; },
        .model = 7},
       {.name = "train_of_many_cores", .model = 5},
+      {.name = "chain", .model = 3},
+      {.name = "guided", .set = [](TrainOptions& o) { o.guided = 0.5; }, .model = 3},
+      {.name = "guided_nested",
+       .set = [](TrainOptions& o) { o.guided = 0.7, o.nested = true, o.ema = 0.8, o.dropout = 0.1; },
+       .model = 7},
       {.name = "taught", .teacher = 0.5},
       {.name = "taught_nested", .set = [](TrainOptions& o) { o.nested = true; }, .model = 7, .teacher = 1},
   };
@@ -284,6 +290,48 @@ TEST(Trainer, AveragedWeightsAreTheOnesSaved) {
       EXPECT_EQ(plain.metrics[i], averaged.metrics[i]);
     }
   }
+}
+
+/// Names of the checkpoint's arrays.
+std::vector<std::string> arrays_of(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  const io::SafetensorsFile file(folder / "checkpoint.safetensors");
+  for (const io::TensorInfo& tensor : file.tensors()) names.push_back(tensor.name);
+  return names;
+}
+
+TEST(Trainer, GuidesFadeAndAreNeverStored) {
+  TrainOptions options = small_options();
+  const Outcome plain = Training(options, model_cases()[3]).run_alone();
+  options.guided = 0.5;
+  const Training runs(options, model_cases()[3]);
+  const TemporaryFolder folder;
+  const std::atomic<int> stop{SIGINT};
+  runs.run(folder.path(), false, &stop);
+  const auto count = [&](const char* name) {
+    const auto names = arrays_of(folder.path());
+    return std::count(names.begin(), names.end(), name);
+  };
+  EXPECT_EQ(count("guides") + count("guide_first_moments") + count("guide_second_moments"), 3);
+  const Outcome outcome = runs.run(folder.path(), true);
+  EXPECT_EQ(count("guides") + count("guide_first_moments") + count("guide_second_moments"), 0);
+  EXPECT_NE(outcome.weights, plain.weights);
+  EXPECT_EQ(outcome.weights.size(), plain.weights.size());
+  EXPECT_LT(outcome.summary.progress.best_nats, 0.97 * std::log(257.0)) << "the trains alone have learned";
+  const model::LoadedModel loaded = model::load_model(folder.path());
+  EXPECT_TRUE(
+      std::equal(outcome.parameters.begin(), outcome.parameters.end(), loaded.model->parameters().begin()));
+}
+
+TEST(Trainer, PatienceBeginsWhenGuidesAreGone) {
+  TrainOptions options = small_options();
+  options.steps = 40;
+  options.learning_rate = 0.2;
+  options.validate_every = 1;
+  options.patience = 2;
+  options.guided = 0.5;
+  const Outcome outcome = Training(options, model_cases()[3]).run_alone();
+  EXPECT_GE(outcome.summary.progress.step, 20);
 }
 
 TEST(Trainer, EndsEarlyWithoutPatience) {
@@ -433,6 +481,8 @@ TEST(TrainOptions, AreChecked) {
       {[](TrainOptions& o) { o.final_share = 1.5; }, "--final-rate"},
       {[](TrainOptions& o) { o.dropout = 1; }, "--dropout"},
       {[](TrainOptions& o) { o.ema = 1; }, "--ema"},
+      {[](TrainOptions& o) { o.guided = 0.96; }, "--guided"},
+      {[](TrainOptions& o) { o.guided = -0.1; }, "--guided"},
       {[](TrainOptions& o) { o.adamw.weight_decay = -1; }, "--weight-decay"},
       {[](TrainOptions& o) { o.adamw.clip = -1; }, "--clip"},
       {[](TrainOptions& o) { o.adamw.beta1 = 1; }, "--beta1"},
@@ -448,6 +498,10 @@ TEST(TrainOptions, AreChecked) {
   TrainOptions nested = small_options();
   nested.nested = true;
   EXPECT_NE(error_of<InputError>([&] { Training(nested).run_alone(); }).find("--levels"), std::string::npos);
+  TrainOptions guided = small_options();
+  guided.guided = 0.5;
+  EXPECT_NE(error_of<InputError>([&] { Training(guided).run_alone(); }).find("this model is dense"),
+            std::string::npos);
 }
 
 }  // namespace
