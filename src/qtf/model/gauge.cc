@@ -50,6 +50,7 @@ std::unique_ptr<Transformer<float>> with_free_gauge(const Transformer<float>& mo
     Stored all{tt::with_free_gauge(shape), {}};
     all.cores.resize(static_cast<size_t>(tt::parameters(all.shape)));
     tt::free_gauge(shape, cores, all.cores.data());
+    tt::balance_gauge(all.shape, all.cores.data());
     return all;
   });
 }

@@ -7,7 +7,8 @@
 
 namespace qtf::model {
 
-/// The same model with all numbers of its chains, which training needs. Not prepared.
+/// The same model but for rounding, with all numbers of its chains, which training needs, those whose gauge
+/// was fixed balanced. Not prepared.
 std::unique_ptr<Transformer<float>> with_free_gauge(const Transformer<float>& model);
 
 /// The same model with the gauge of its chains fixed wherever that is possible: Σ (rank of each level's

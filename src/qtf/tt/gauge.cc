@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "qtf/base/error.h"
+#include "qtf/tensor/gemm.h"
+#include "qtf/tensor/svd.h"
 
 namespace qtf::tt {
 
@@ -206,6 +208,23 @@ void free_gauge(const WeightShape& shape, const T* fixed, T* cores) {
 }
 
 template <class T>
+void balance_gauge(const WeightShape& shape, T* cores) {
+  const int64_t rank = level_rank(shape, 0), out = shape.out, in = shape.in;
+  const Matrix<T> u(cores, out, rank), v(cores + out * rank, rank, in);
+  for (const auto& [begin, end] : bond_blocks(shape)) {
+    AlignedVector<T> w(static_cast<size_t>(out * in));
+    gemm<T>(u.col_block(begin, end - begin), v.row_block(begin, end - begin), Matrix<T>(w.data(), out, in));
+    const Svd<T> svd = truncated_svd(ConstMatrix<T>(w.data(), out, in), {.max_rank = end - begin});
+    const auto found = static_cast<int64_t>(svd.s.size());
+    for (int64_t r = 0; r < end - begin; ++r) {
+      const T root = r < found ? std::sqrt(svd.s[r]) : T{0};
+      for (int64_t i = 0; i < out; ++i) u(i, begin + r) = r < found ? root * svd.u[i * found + r] : T{0};
+      for (int64_t j = 0; j < in; ++j) v(begin + r, j) = r < found ? root * svd.v[r * in + j] : T{0};
+    }
+  }
+}
+
+template <class T>
 void gauge_gradient(const WeightShape& shape, const T* dcores, T* dfixed) {
   const int64_t u = shape.out * level_rank(shape, 0);
   std::copy_n(dcores, u, dfixed);
@@ -216,7 +235,8 @@ void gauge_gradient(const WeightShape& shape, const T* dcores, T* dfixed) {
 #define QTF_INSTANTIATE(T)                                        \
   template FixedChain<T> fix_gauge(const WeightShape&, const T*); \
   template void free_gauge(const WeightShape&, const T*, T*);     \
-  template void gauge_gradient(const WeightShape&, const T*, T*);
+  template void gauge_gradient(const WeightShape&, const T*, T*); \
+  template void balance_gauge(const WeightShape&, T*);
 QTF_INSTANTIATE(float)
 QTF_INSTANTIATE(double)
 #undef QTF_INSTANTIATE

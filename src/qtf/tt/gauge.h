@@ -37,6 +37,12 @@ WeightShape with_free_gauge(WeightShape shape);
 template <class T>
 void free_gauge(const WeightShape& shape, const T* fixed, T* cores);
 
+/// The same function with the gauge that training goes on from: within each level's addition U's columns and
+/// V's rows are orthogonal and ‖uᵢ‖ = ‖vᵢ‖, in place. `cores` are all numbers of a shape without pivots and
+/// with one mode a side. (Steps from the identity's columns lose more than they win: docs/compression.md.)
+template <class T>
+void balance_gauge(const WeightShape& shape, T* cores);
+
 /// The stored numbers' gradient from that of all numbers (overwritten).
 template <class T>
 void gauge_gradient(const WeightShape& shape, const T* dcores, T* dfixed);

@@ -100,6 +100,31 @@ TEST(Gauge, FreeingGivesAllNumbersOfTheSameFunction) {
   for (size_t i = 0; i < fixed.cores.size(); ++i) EXPECT_NEAR(again.cores[i], fixed.cores[i], 1e-10);
 }
 
+TEST(Gauge, BalancingKeepsEveryLevelAndEvensTheFactors) {
+  for (const Case& c : kCases) {
+    const WeightShape shape = parse_shape(c.text, c.out, c.in);
+    const auto before = random_cores<double>(shape);
+    auto cores = before;
+    balance_gauge(shape, cores.data());
+    expect_same_levels(shape, before, FixedChain<double>{shape, cores}, 1e-10);
+    const int64_t rank = level_rank(shape, 0);
+    const auto product_of = [&](int64_t a, int64_t b, bool of_u) {
+      double sum = 0;
+      const double* v = cores.data() + c.out * rank;
+      for (int64_t i = 0; i < (of_u ? c.out : c.in); ++i)
+        sum += of_u ? cores[i * rank + a] * cores[i * rank + b] : v[a * c.in + i] * v[b * c.in + i];
+      return sum;
+    };
+    for (const auto& [begin, end] : bond_blocks(shape))
+      for (int64_t a = begin; a < end; ++a)
+        for (int64_t b = begin; b <= a; ++b) {
+          EXPECT_NEAR(product_of(a, b, true), product_of(a, b, false), 1e-9);
+          if (a == b) continue;
+          EXPECT_NEAR(product_of(a, b, true), 0, 1e-9);
+        }
+  }
+}
+
 TEST(Gauge, OnlyPlainChainsBelowFullRankHaveOne) {
   EXPECT_FALSE(can_fix_gauge(parse_shape("dense", 8, 8)));
   EXPECT_FALSE(can_fix_gauge(parse_shape("chain:rank=8", 8, 8)));
