@@ -249,11 +249,17 @@ std::unique_ptr<model::Transformer<float>> heal(const Arguments& arguments,
   job.options.patience = 5;
   job.options.nested = model::level_count(pupil->config()) > 1;
   model::save_description(job.out, pupil->config(), *loaded.tokenizer);
+  train::EvaluateOptions validation;
+  validation.max_tokens = job.options.validation_tokens;
+  const auto loss = [&](const model::Transformer<float>& m) {
+    return train::evaluate(m, job.valid, validation, pool).nats_per_token;
+  };
   train::train(job, pool);
   fs::rename(job.out / "metrics.jsonl", folder / "metrics.jsonl");
   fs::remove_all(job.out);
   auto healed = model::has_fixed_gauge(model.config()) ? model::with_fixed_gauge(*pupil) : std::move(pupil);
   healed->prepare(tt::Use::inference, pool);
+  if (loss(*healed) >= loss(model)) return nullptr;
   return healed;
 }
 
@@ -339,8 +345,12 @@ void run(const Arguments& arguments, const Streams& streams) {
     progress.reset();
     report.heal_minutes = arguments.number("--heal-minutes");
     healed = heal(arguments, *result.model, *original, loaded, folder, pool);
-    report.config = healed->config();
-    measure("healed", *healed);
+    if (healed) {
+      report.config = healed->config();
+      measure("healed", *healed);
+    } else {
+      streams.err << "Healing brought nothing: the model stays as it was compressed\n";
+    }
   }
   const model::Transformer<float>& model = healed ? *healed : *result.model;
   model::save_description(folder.path(), model.config(), *loaded.tokenizer);

@@ -74,15 +74,32 @@ TEST_F(CompressCommand, TheReportSaysWhatWasLostWhere) {
   EXPECT_EQ(page.find("http"), page.find("http-equiv"));
 }
 
+/// The compressed model of a hardly trained one has much to learn from the text.
 TEST_F(CompressCommand, HealsWithTheOriginalAsTeacher) {
-  const auto report =
-      call_json(compress_call("healed", {"--ratio", "3", "--heal", place_.book(), "--heal-minutes", "0.03"}));
-  EXPECT_EQ(report["texts"].size(), 3u);
+  const auto report = call_json(compress_call(
+      "healed", {"--ratio", "3", "--heal", place_.book(), "--heal-minutes", "0.03", "--heal-rate", "0.003"}));
+  ASSERT_EQ(report["texts"].size(), 3u);
   EXPECT_EQ(report["texts"][2]["model"], "healed");
+  EXPECT_LT(report["texts"][2]["perplexity"], report["texts"][1]["perplexity"]);
   EXPECT_LE(report["texts"][2]["parameters"].get<int64_t>(), report["dense_parameters"].get<int64_t>() / 3);
   EXPECT_TRUE(std::filesystem::exists(place_ / "healed/metrics.jsonl"));
   EXPECT_FALSE(std::filesystem::exists(place_ / "healed/healing"));
   EXPECT_EQ(call_json({"info", place_ / "healed"})["parameters"], report["parameters"]);
+}
+
+/// A step size that destroys the model is survived: what was compressed stays.
+TEST_F(CompressCommand, KeepsTheUnhealedModelWhereHealingHarms) {
+  const auto call_with = [&](const std::string& out, std::vector<std::string> more) {
+    more.insert(more.end(), {"--ratio", "2"});
+    const Result result = call(compress_call(out, more));
+    EXPECT_EQ(result.status, 0) << result.err;
+    return result.err;
+  };
+  call_with("plain", {});
+  EXPECT_NE(call_with("harmed", {"--heal", place_.book(), "--heal-minutes", "0.005", "--heal-rate", "0.3"})
+                .find("Healing brought nothing"),
+            std::string::npos);
+  EXPECT_EQ(read_file(place_ / "harmed/model.safetensors"), read_file(place_ / "plain/model.safetensors"));
 }
 
 TEST_F(CompressCommand, RefusesWhatCannotBeAndLeavesNothing) {
