@@ -251,8 +251,12 @@ std::unique_ptr<model::Transformer<float>> heal(const Arguments& arguments,
   model::save_description(job.out, pupil->config(), *loaded.tokenizer);
   train::EvaluateOptions validation;
   validation.max_tokens = job.options.validation_tokens;
+  // All levels count alike.
   const auto loss = [&](const model::Transformer<float>& m) {
-    return train::evaluate(m, job.valid, validation, pool).nats_per_token;
+    double sum = 0;
+    for (validation.level = 0; validation.level < model::level_count(m.config()); ++validation.level)
+      sum += train::evaluate(m, job.valid, validation, pool).nats_per_token;
+    return sum;
   };
   train::train(job, pool);
   fs::rename(job.out / "metrics.jsonl", folder / "metrics.jsonl");

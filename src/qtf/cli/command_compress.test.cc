@@ -87,21 +87,6 @@ TEST_F(CompressCommand, HealsWithTheOriginalAsTeacher) {
   EXPECT_EQ(call_json({"info", place_ / "healed"})["parameters"], report["parameters"]);
 }
 
-/// A step size that destroys the model is survived: what was compressed stays.
-TEST_F(CompressCommand, KeepsTheUnhealedModelWhereHealingHarms) {
-  const auto call_with = [&](const std::string& out, std::vector<std::string> more) {
-    more.insert(more.end(), {"--ratio", "2"});
-    const Result result = call(compress_call(out, more));
-    EXPECT_EQ(result.status, 0) << result.err;
-    return result.err;
-  };
-  call_with("plain", {});
-  EXPECT_NE(call_with("harmed", {"--heal", place_.book(), "--heal-minutes", "0.005", "--heal-rate", "0.3"})
-                .find("Healing brought nothing"),
-            std::string::npos);
-  EXPECT_EQ(read_file(place_ / "harmed/model.safetensors"), read_file(place_ / "plain/model.safetensors"));
-}
-
 TEST_F(CompressCommand, RefusesWhatCannotBeAndLeavesNothing) {
   expect_refused({}, "give --ratio R, --max-params N or --levels");
   expect_refused({"--ratio", "2", "--max-params", "1k"}, "contradict each other");
