@@ -17,8 +17,9 @@ import tempfile
 
 import gguf
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+from where import ROOT, measured_at
+
 DEFAULT_QTF = os.path.join(ROOT, "build", "release", "bin", "inference_steps")
 HEAD_WIDTH = 32  # as qtf's presets have it
 MODELS = {
@@ -46,20 +47,6 @@ def parse():
     if flags.rounds < 1 or flags.repeat < 1:
         parser.error("--rounds and --repeat must be at least 1")
     return flags
-
-
-def machine():
-    with open("/proc/cpuinfo") as file:
-        models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    return {"cpu": models[0] if models else "unknown", "cores": len(os.sched_getaffinity(0))}
-
-
-def commit():
-    command = ["git", "-C", ROOT, "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def output_of(command):
@@ -236,7 +223,7 @@ def main():
         if not os.access(program, os.X_OK):
             sys.exit(f"{program} is missing: ours is built with `cmake --build --preset release --target "
                      "inference_steps`, or name it with --qtf PATH; the peer's is --peer PATH")
-    where = {"machine": machine(), "commit": commit(), "load_before": os.getloadavg()[0]}
+    where = measured_at()
     if where["load_before"] > 0.5:
         print(f"warning: load average {where['load_before']:.1f}, other programs run here; the ratios may not hold")
     print(f"{where['machine']['cpu']}, {where['machine']['cores']} cores, commit {where['commit']}")

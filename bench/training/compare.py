@@ -10,11 +10,13 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 
 import sides
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+from where import measured_at
 
 DEFAULT_CONFIGS = ["D128L2T128B32", "D256L4T128B16"]
 VOCAB = 4096
@@ -43,20 +45,6 @@ def parse():
     if flags.steps < 3 or flags.rounds < 1:
         parser.error("--steps must be at least 3 and --rounds at least 1")
     return flags
-
-
-def machine():
-    with open("/proc/cpuinfo") as file:
-        models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    return {"cpu": models[0] if models else "unknown", "cores": len(os.sched_getaffinity(0))}
-
-
-def commit():
-    command = ["git", "-C", sides.ROOT, "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def run_pairs(flags, config, folder, peer):
@@ -115,7 +103,7 @@ def main():
     peer = sides.has_torch(flags.peer)
     if not peer:
         print("peer missing: no python3-torch, our own speed only")
-    where = {"machine": machine(), "commit": commit(), "threads": flags.threads, "load_before": os.getloadavg()[0]}
+    where = measured_at(threads=flags.threads)
     if where["load_before"] > 0.5:
         print(f"warning: load average {where['load_before']:.1f}, other programs run here; they slow PyTorch's spinning "
               "threads more than ours, so the ratios flatter us")
