@@ -39,18 +39,42 @@ HWY_ATTR HWY_INLINE T exp_sum(int64_t n, const T* x, T scale, T shift, T* y) {
 }
 
 template <class T>
+struct WeightedSums {
+  T sum, weighted;
+};
+
+/// As exp_sum, and the sum of e·ln e, e = exp(scale·x - shift), which an entropy is made of.
+template <class T>
+HWY_ATTR HWY_INLINE WeightedSums<T> exp_sums(int64_t n, const T* x, T scale, T shift, T* y) {
+  const hn::ScalableTag<T> d;
+  const auto s = hn::Set(d, scale), m = hn::Set(d, shift), zero = hn::Zero(d);
+  auto sum = zero, weighted = zero;
+  for_each_vector(d, n, [&](auto at) HWY_ATTR {
+    const auto log_e = hn::MulSub(at.load(x), s, m);
+    const auto e = at.valid(hn::Exp(d, log_e), zero);
+    at.store(e, y);
+    sum = hn::Add(sum, e);
+    weighted = hn::MulAdd(e, log_e, weighted);
+  });
+  return {hn::GetLane(hn::SumOfLanes(d, sum)), hn::GetLane(hn::SumOfLanes(d, weighted))};
+}
+
+template <class T>
 HWY_ATTR void softmax_causal_impl(int64_t rows, int64_t width, int64_t first, T scale, T* scores, int64_t ld,
-                                  T* lse) {
+                                  T* lse, T* entropy) {
   const hn::ScalableTag<T> d;
   for (int64_t i = 0; i < rows; ++i, scores += ld) {
     const int64_t length = std::min(width, first + i + 1);
     const T top = scale * max_of(length, scores);
-    const T sum = exp_sum(length, scores, scale, top, scores);
+    const auto [sum, weighted] = entropy ? exp_sums(length, scores, scale, top, scores)
+                                         : WeightedSums<T>{exp_sum(length, scores, scale, top, scores), 0};
     const auto inverse = hn::Set(d, T{1} / sum);
     for_each_vector(d, length,
                     [&](auto at) HWY_ATTR { at.store(hn::Mul(at.load(scores), inverse), scores); });
     std::fill(scores + length, scores + width, T{0});
-    lse[i] = top + std::log(sum);
+    const T log_sum = std::log(sum);
+    lse[i] = top + log_sum;
+    if (entropy) entropy[i] = log_sum - weighted / sum;
   }
 }
 
@@ -147,8 +171,8 @@ QTF_EXPORT(argmax_impl)
 
 template <class T>
 void softmax_causal(int64_t rows, int64_t width, int64_t first, T scale, T* scores, int64_t ld,
-                    T* log_sum_exp) {
-  softmax_causal_impl_chosen<T>()(rows, width, first, scale, scores, ld, log_sum_exp);
+                    T* log_sum_exp, T* entropy) {
+  softmax_causal_impl_chosen<T>()(rows, width, first, scale, scores, ld, log_sum_exp, entropy);
 }
 
 template <class T>

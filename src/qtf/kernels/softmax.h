@@ -8,9 +8,11 @@ namespace qtf::kernels {
 
 /// In place, for row i of a rows × width block with row stride ld: the first length = first + i + 1 scores
 /// (at most width) become softmax(scale · score), the rest 0. log_sum_exp[i] = log Σ exp(scale · score).
+/// entropy[i] = −Σ p·ln p of the row in nats, within rounding of [0, ln length]; null: not computed. Asking
+/// for it changes no bit of the others.
 template <class T>
 void softmax_causal(int64_t rows, int64_t width, int64_t first, T scale, T* scores, int64_t ld,
-                    T* log_sum_exp);
+                    T* log_sum_exp, T* entropy = nullptr);
 
 /// In place: the same probabilities again from scores and the kept log_sum_exp (backward).
 template <class T>

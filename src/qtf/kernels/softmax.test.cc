@@ -24,10 +24,12 @@ double exact_log_sum_exp(const std::vector<double>& x) {
   return top + std::log(sum);
 }
 
-/// softmax of a row's scaled scores and its log Σ exp, with the errors that rounding scale·x costs.
+/// softmax of a row's scaled scores, its log Σ exp and its entropy, with the errors that rounding scale·x
+/// costs.
 struct Softmax {
   std::vector<Expected> p;
   Expected log_sum_exp{0, 0};
+  Expected entropy{0, 0};
 };
 
 template <class T>
@@ -44,7 +46,11 @@ Softmax exact_softmax(const T* scores, int64_t length, T scale) {
   for (double v : x) {
     const double p = std::exp(v - lse);
     result.p.push_back({p, p * (roundings(x.size()) + 4 * largest + std::abs(lse))});
+    result.entropy.value -= p > 0 ? p * (v - lse) : 0;
   }
+  // ln Z and the mean of ln e, each at most ln n; an error d of x changes e·ln e by e·(1 + ln e)·d.
+  const double most = 1 + std::log(static_cast<double>(length));
+  result.entropy.magnitude = 2 * most * (roundings(x.size()) + 2 * largest);
   return result;
 }
 
@@ -70,9 +76,12 @@ TYPED_TEST(SoftmaxKernels, CausalMatchesPlainLoopAndKeepsWhatLiesBeside) {
     for (const Block& b : blocks()) {
       const int64_t ld = b.width + b.padding, size = (b.rows - 1) * ld + b.width;  // ends with the last row
       const GuardedArray<T> scores(normal_values<T>(size, 1, b.deviation)), again(scores.values()),
-          lse(b.rows), kept(scores.values());
+          lse(b.rows), kept(scores.values()), entropy(b.rows), plain(scores.values()), plain_lse(b.rows);
       const T scale = static_cast<T>(b.scale);
-      softmax_causal(b.rows, b.width, b.first, scale, scores.data(), ld, lse.data());
+      softmax_causal(b.rows, b.width, b.first, scale, scores.data(), ld, lse.data(), entropy.data());
+      softmax_causal(b.rows, b.width, b.first, scale, plain.data(), ld, plain_lse.data());
+      EXPECT_TRUE(same_bits(scores.data(), plain.data(), size));
+      EXPECT_TRUE(same_bits(lse.data(), plain_lse.data(), b.rows));
       softmax_causal_again(b.rows, b.width, b.first, scale, again.data(), ld, lse.data());
       for (int64_t i = 0; i < b.rows; ++i) {
         const int64_t length = std::min(b.width, b.first + i + 1), at = i * ld;
@@ -81,6 +90,7 @@ TYPED_TEST(SoftmaxKernels, CausalMatchesPlainLoopAndKeepsWhatLiesBeside) {
         expect_close<T>("softmax", {scores.data() + at, valid}, want.p);
         expect_close<T>("softmax again", {again.data() + at, valid}, want.p);
         expect_close("log_sum_exp", lse[i], want.log_sum_exp);
+        expect_close("entropy", entropy[i], want.entropy);
         for (int64_t j = length; j < b.width; ++j) {
           EXPECT_EQ(scores[at + j], T{0}) << i << " " << j;
           EXPECT_EQ(again[at + j], T{0}) << i << " " << j;

@@ -42,6 +42,13 @@ struct OwnRows {
   }
 };
 
+/// Room for the entropies of some of the rows; none if they are not asked for.
+template <class T>
+Matrix<T> entropy_rows(Matrix<T> asked, int64_t rows, Arena& arena) {
+  if (!asked.data) return {};
+  return {arena.allocate<T>(asked.rows * rows), asked.rows, rows};
+}
+
 /// Of the rows [slice.begin, slice.end), cut into two pieces a member, member w takes the w-th from the front
 /// and the w-th from the back: later tokens attend to more, and so all have as much to do.
 template <class T>
@@ -60,30 +67,31 @@ OwnRows<T> own_rows(const NewTokens<T>& all, Range slice, const TeamMember& memb
 }  // namespace
 
 template <class T>
-void Inference<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden) {
+void Inference<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Matrix<T> entropy) {
   const NewTokens<T> tokens = model_.new_tokens(chunks);
   if (tokens.rows() <= kFewRows) {
-    forward_few(tokens, level, hidden);
+    forward_few(tokens, level, hidden, entropy);
   } else {
-    forward_many(tokens, level, hidden);
+    forward_many(tokens, level, hidden, entropy);
   }
   for (size_t i = 0; i < chunks.size(); ++i) chunks[i].cache->advance(tokens.segments[i].rows);
 }
 
 template <class T>
-void Inference<T>::forward_few(const NewTokens<T>& tokens, int level, Matrix<T> hidden) {
+void Inference<T>::forward_few(const NewTokens<T>& tokens, int level, Matrix<T> hidden, Matrix<T> entropy) {
   const ArenaScope scope(arenas_[0]);
   const auto& blocks = model_.blocks_;
   const int64_t rows = tokens.rows(), width = model_.config_.width;
   const auto matrix = [&] { return Matrix<T>(arenas_[0].allocate<T>(rows * width), rows, width); };
   const Matrix<T> buffers[2] = {matrix(), matrix()};
   const auto activations = nn::make_team_activations<T>(blocks, model_.spec_, rows, width, arenas_[0]);
+  const auto entropies = row_pointers(entropy);
   const auto job = [&](TeamMember& member) {
     Arena& scratch = arena(member);
     if (member.index() == 0)
       model_.embed(tokens.tokens, tokens.segments, buffers[0], nullptr, level, scratch);
     member.barrier();
-    const nn::Pass<T> pass{tokens.segments, rows, level, {}, &member};
+    const nn::Pass<T> pass{tokens.segments, rows, level, {}, &member, entropies};
     for (size_t i = 0; i < blocks.size(); ++i) {
       nn::block_decode<T>(blocks[i], model_.spec_, pass, static_cast<int64_t>(i), buffers[i % 2],
                           buffers[1 - i % 2], activations, scratch);
@@ -97,7 +105,7 @@ void Inference<T>::forward_few(const NewTokens<T>& tokens, int level, Matrix<T> 
 }
 
 template <class T>
-void Inference<T>::forward_many(const NewTokens<T>& tokens, int level, Matrix<T> hidden) {
+void Inference<T>::forward_many(const NewTokens<T>& tokens, int level, Matrix<T> hidden, Matrix<T> entropy) {
   const int64_t width = model_.config_.width;
   const auto job = [&](TeamMember& member) {
     const int64_t step = kRowsAtOnce * member.size();
@@ -108,11 +116,17 @@ void Inference<T>::forward_many(const NewTokens<T>& tokens, int level, Matrix<T>
         return Matrix<T>(arena(member).template allocate<T>(own.rows() * width), own.rows(), width);
       };
       const Matrix<T> x = matrix(), mine = matrix();
+      const Matrix<T> own_entropy = entropy_rows(entropy, own.rows(), arena(member));
+      const auto entropies = row_pointers(own_entropy);
       model_.embed(own.tokens, own.segments, x, nullptr, level, arena(member));
-      model_.run_blocks({own.segments, own.rows(), level, {}, &member}, x, mine, nullptr, arena(member));
+      model_.run_blocks({own.segments, own.rows(), level, {}, &member, entropies}, x, mine, nullptr,
+                        arena(member));
       for (size_t i = 0; i < own.places.size(); ++i) {
         const nn::Segment<T>& segment = own.segments[i];
         std::copy_n(mine.row(segment.row), segment.rows * width, hidden.row(own.places[i]));
+        for (int64_t layer = 0; layer < own_entropy.rows; ++layer) {
+          std::copy_n(own_entropy.row(layer) + segment.row, segment.rows, entropy.row(layer) + own.places[i]);
+        }
       }
     }
   };

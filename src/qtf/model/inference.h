@@ -27,14 +27,14 @@ class Inference {
       : model_(model), options_(options), team_(pool), arenas_(static_cast<size_t>(pool.size())) {}
 
   /// As Transformer::forward.
-  void forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden);
+  void forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Matrix<T> entropy = {});
 
   /// As Transformer::logits.
   void logits(ConstMatrix<T> hidden, int level, Matrix<T> logits);
 
  private:
-  void forward_few(const NewTokens<T>& tokens, int level, Matrix<T> hidden);
-  void forward_many(const NewTokens<T>& tokens, int level, Matrix<T> hidden);
+  void forward_few(const NewTokens<T>& tokens, int level, Matrix<T> hidden, Matrix<T> entropy);
+  void forward_many(const NewTokens<T>& tokens, int level, Matrix<T> hidden, Matrix<T> entropy);
   Arena& arena(const TeamMember& member) { return arenas_[static_cast<size_t>(member.index())]; }
 
   const Transformer<T>& model_;

@@ -23,18 +23,23 @@ std::vector<int32_t> random_tokens(size_t n, uint64_t stream) {
   return tokens;
 }
 
-/// Logits of every token.
+/// What a model gives for every token, and its attention entropies by layer.
 struct Result {
-  std::vector<float> hidden, logits;
+  std::vector<float> hidden, logits, entropy;
   Matrix<float> hidden_rows(const ModelConfig& config, int64_t first, int64_t rows) {
     return {hidden.data() + first * config.width, rows, config.width};
   }
   Matrix<float> logits_rows(const ModelConfig& config, int64_t first, int64_t rows) {
     return {logits.data() + first * config.vocabulary, rows, config.vocabulary};
   }
+  Matrix<float> entropies(const ModelConfig& config, int64_t first, int64_t rows) {
+    const auto all = static_cast<int64_t>(entropy.size()) / config.layers;
+    return {entropy.data() + first, config.layers, rows, all};
+  }
   Result(const ModelConfig& config, size_t tokens)
       : hidden(tokens * static_cast<size_t>(config.width)),
-        logits(tokens * static_cast<size_t>(config.vocabulary)) {}
+        logits(tokens * static_cast<size_t>(config.vocabulary)),
+        entropy(tokens * static_cast<size_t>(config.layers), -1.F) {}
   bool operator==(const Result&) const = default;
 };
 
@@ -46,7 +51,8 @@ Result alone(const Transformer<float>& model, std::span<const int32_t> tokens, i
   Arena arena;
   auto cache = model.make_cache(config.context);
   const Chunk<float> chunk{tokens, &cache};
-  model.forward({&chunk, 1}, level, result.hidden_rows(config, 0, rows), arena);
+  model.forward({&chunk, 1}, level, result.hidden_rows(config, 0, rows), arena,
+                result.entropies(config, 0, rows));
   model.logits(result.hidden_rows(config, 0, rows), level, result.logits_rows(config, 0, rows), arena);
   return result;
 }
@@ -61,7 +67,7 @@ Result in_pieces(Inference<float>& inference, const Transformer<float>& model,
   for (const int64_t piece : pieces) {
     const Chunk<float> chunk{tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(piece)), &cache};
     const Matrix<float> hidden = result.hidden_rows(config, done, piece);
-    inference.forward({&chunk, 1}, level, hidden);
+    inference.forward({&chunk, 1}, level, hidden, result.entropies(config, done, piece));
     inference.logits(hidden, level, result.logits_rows(config, done, piece));
     done += piece;
   }
@@ -114,14 +120,43 @@ TEST_P(EverySmallModel, ABatchHasTheBitsOfEachAlone) {
       for (size_t i = 0; i < sequences; ++i) chunks.push_back({texts[i], &caches[i]});
       Result result(config, rows);
       const auto all = static_cast<int64_t>(rows);
-      inference.forward(chunks, 0, result.hidden_rows(config, 0, all));
+      inference.forward(chunks, 0, result.hidden_rows(config, 0, all), result.entropies(config, 0, all));
       inference.logits(result.hidden_rows(config, 0, all), 0, result.logits_rows(config, 0, all));
       auto at = result.logits.begin();
+      int64_t first = 0;
       for (size_t i = 0; i < sequences; ++i) {
-        const std::vector<float> want = alone(model_, texts[i], 0).logits;
+        const Result own = alone(model_, texts[i], 0);
+        const std::vector<float>& want = own.logits;
         EXPECT_TRUE(std::equal(want.begin(), want.end(), at)) << threads << " threads, sequence " << i;
         at += static_cast<std::ptrdiff_t>(want.size());
+        const auto length = static_cast<int64_t>(texts[i].size());
+        const Matrix<float> entropies = result.entropies(config, first, length);
+        for (int64_t layer = 0; layer < config.layers; ++layer) {
+          EXPECT_TRUE(std::equal(entropies.row(layer), entropies.row(layer) + length,
+                                 own.entropy.begin() + layer * length))
+              << threads << " threads, sequence " << i << ", layer " << layer;
+        }
+        first += length;
         EXPECT_EQ(caches[i].length(), static_cast<int64_t>(texts[i].size()));
+      }
+    }
+  }
+}
+
+TEST_P(EverySmallModel, EntropiesAreThoseOfWholeSequences) {
+  const ModelConfig& config = model_.config();
+  const auto tokens = random_tokens(48, 6);
+  const TokenBatch batch{tokens, tokens, 2, 24};
+  Result whole(config, 48);
+  Arena arena;
+  model_.hidden_states(batch, 0, whole.hidden_rows(config, 0, 48), arena, whole.entropies(config, 0, 48));
+  for (size_t i = 0; i < 2; ++i) {
+    const Result own = alone(model_, std::span(tokens).subspan(24 * i, 24), 0);
+    for (size_t layer = 0; layer < static_cast<size_t>(config.layers); ++layer) {
+      for (size_t t = 0; t < 24; ++t) {
+        const float entropy = own.entropy[24 * layer + t];
+        EXPECT_EQ(whole.entropy[48 * layer + 24 * i + t], entropy) << layer << " " << t;
+        EXPECT_TRUE(t == 0 ? entropy == 1 : entropy >= 0 && entropy <= 1) << entropy;
       }
     }
   }

@@ -221,7 +221,8 @@ std::vector<nn::Segment<T>> whole_sequences(const TokenBatch& batch) {
 }  // namespace
 
 template <class T>
-void Transformer<T>::hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena) const {
+void Transformer<T>::hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena,
+                                   Matrix<T> entropy) const {
   if (batch.length > config_.context) {
     throw_input_error("model", "sequences of {} tokens are longer than the model's context of {}",
                       batch.length, config_.context);
@@ -231,7 +232,8 @@ void Transformer<T>::hidden_states(const TokenBatch& batch, int level, Matrix<T>
   const auto segments = whole_sequences<T>(batch);
   const Matrix<T> x(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
   embed(batch.inputs, segments, x, nullptr, level, arena);
-  run_blocks({segments, batch.rows(), level, {}}, x, hidden, nullptr, arena);
+  const auto entropies = row_pointers(entropy);
+  run_blocks({segments, batch.rows(), level, {}, nullptr, entropies}, x, hidden, nullptr, arena);
 }
 
 template <class T>
@@ -328,13 +330,14 @@ NewTokens<T> Transformer<T>::new_tokens(std::span<const Chunk<T>> chunks) const 
 }
 
 template <class T>
-void Transformer<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden,
-                             Arena& arena) const {
+void Transformer<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Arena& arena,
+                             Matrix<T> entropy) const {
   const ArenaScope scope(arena);
   const NewTokens<T> tokens = new_tokens(chunks);
   const Matrix<T> x(arena.allocate<T>(tokens.rows() * config_.width), tokens.rows(), config_.width);
   embed(tokens.tokens, tokens.segments, x, nullptr, level, arena);
-  run_blocks({tokens.segments, tokens.rows(), level, {}}, x, hidden, nullptr, arena);
+  const auto entropies = row_pointers(entropy);
+  run_blocks({tokens.segments, tokens.rows(), level, {}, nullptr, entropies}, x, hidden, nullptr, arena);
   for (size_t i = 0; i < chunks.size(); ++i) chunks[i].cache->advance(tokens.segments[i].rows);
 }
 

@@ -62,6 +62,14 @@ struct NewTokens {
   int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
 };
 
+/// Pointers to the rows of a matrix [layers, rows], as nn::Pass takes them; none if its data is null.
+template <class T>
+std::vector<T*> row_pointers(Matrix<T> matrix) {
+  std::vector<T*> rows;
+  for (int64_t i = 0; matrix.data && i < matrix.rows; ++i) rows.push_back(matrix.row(i));
+  return rows;
+}
+
 template <class T>
 class Inference;
 
@@ -101,12 +109,16 @@ class Transformer {
   /// null. skip: rows at the start of the batch that are not scored (and cost no logits).
   double loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena, int64_t skip = 0) const;
 
-  /// Last hidden states [rows, D] of whole sequences without caches.
-  void hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena) const;
+  /// Last hidden states [rows, D] of whole sequences without caches. entropy[layers, rows]: attention
+  /// entropies of every layer (nn/attention.h), unless its data is null.
+  void hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena,
+                     Matrix<T> entropy = {}) const;
 
   /// Extends each chunk's cache by its tokens; hidden[Σ tokens, D] are the last hidden states, chunk after
-  /// chunk. Throws InputError if a cache's capacity or the context is exceeded, or a token is out of range.
-  void forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Arena& arena) const;
+  /// chunk; entropy as in hidden_states. Throws InputError if a cache's capacity or the context is exceeded,
+  /// or a token is out of range.
+  void forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Arena& arena,
+               Matrix<T> entropy = {}) const;
 
   /// logits[M, V] of hidden[M, D].
   void logits(ConstMatrix<T> hidden, int level, Matrix<T> logits, Arena& arena) const;

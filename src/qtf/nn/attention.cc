@@ -1,6 +1,7 @@
 #include "qtf/nn/attention.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "qtf/kernels/softmax.h"
 #include "qtf/tensor/gemm.h"
@@ -12,15 +13,16 @@ namespace {
 constexpr int64_t kQueryBlock = 32;  // rows of scores that stay in L1, and little of the triangle wasted
 constexpr int64_t kPackedFrom = 8;   // fewer queries (decoding) read keys and values where they lie
 
-/// Probabilities of a block of queries, kept log-sum-exps and output. Keys and values: matrices or packed.
+/// Probabilities of a block of queries, kept log-sum-exps, entropies (unless null) and output. Keys and
+/// values: matrices or packed.
 template <class T, class Operand>
 void attend_block(ConstMatrix<T> q, const Operand& keys_t, const Operand& values, int64_t first, T scale,
-                  Matrix<T> out, T* log_sum_exp, Arena& scratch) {
+                  Matrix<T> out, T* log_sum_exp, T* entropy, Arena& scratch) {
   const ArenaScope scope(scratch);
   const int64_t seen = first + q.rows;
   const Matrix<T> p(scratch.allocate<T>(q.rows * seen), q.rows, seen);
   gemm<T>(q, keys_t, p);
-  kernels::softmax_causal<T>(q.rows, seen, first, scale, p.data, seen, log_sum_exp);
+  kernels::softmax_causal<T>(q.rows, seen, first, scale, p.data, seen, log_sum_exp, entropy);
   gemm<T>(p, values, out);
 }
 
@@ -28,16 +30,27 @@ void attend_block(ConstMatrix<T> q, const Operand& keys_t, const Operand& values
 
 template <class T>
 void attention_forward(ConstMatrix<T> q, ConstMatrix<T> keys_t, ConstMatrix<T> values, int64_t first, T scale,
-                       Matrix<T> out, T* log_sum_exp, Arena& scratch) {
-  if (q.rows < kPackedFrom)
-    return attend_block<T, ConstMatrix<T>>(q, keys_t, values, first, scale, out, log_sum_exp, scratch);
+                       Matrix<T> out, T* log_sum_exp, T* entropy, Arena& scratch) {
+  if (q.rows < kPackedFrom) {
+    return attend_block<T, ConstMatrix<T>>(q, keys_t, values, first, scale, out, log_sum_exp, entropy,
+                                           scratch);
+  }
   const ArenaScope scope(scratch);
   const PackedView<T> packed_keys_t = pack(keys_t, scratch), packed_values = pack(values, scratch);
   for (int64_t i = 0; i < q.rows; i += kQueryBlock) {
     const int64_t rows = std::min(kQueryBlock, q.rows - i);
     attend_block<T>(q.row_block(i, rows), packed_keys_t, packed_values, first + i, scale,
-                    out.row_block(i, rows), log_sum_exp + i, scratch);
+                    out.row_block(i, rows), log_sum_exp + i, entropy ? entropy + i : nullptr, scratch);
   }
+}
+
+template <class T>
+T attention_entropy(const T* heads, int64_t count, int64_t stride, int64_t position) {
+  if (position == 0) return T{1};
+  T sum = 0;
+  for (int64_t h = 0; h < count; ++h) sum += heads[h * stride];
+  const T most = static_cast<T>(count) * std::log(static_cast<T>(position + 1));
+  return std::clamp(sum / most, T{0}, T{1});
 }
 
 template <class T>
@@ -67,7 +80,8 @@ void attention_backward(ConstMatrix<T> q, ConstMatrix<T> keys, ConstMatrix<T> va
 
 #define QTF_INSTANTIATE_ATTENTION(T)                                                                        \
   template void attention_forward<T>(ConstMatrix<T>, ConstMatrix<T>, ConstMatrix<T>, int64_t, T, Matrix<T>, \
-                                     T*, Arena&);                                                           \
+                                     T*, T*, Arena&);                                                       \
+  template T attention_entropy<T>(const T*, int64_t, int64_t, int64_t);                                     \
   template void attention_backward<T>(ConstMatrix<T>, ConstMatrix<T>, ConstMatrix<T>, T, const T*,          \
                                       ConstMatrix<T>, Matrix<T>, Matrix<T>, Matrix<T>, Arena&);
 QTF_INSTANTIATE_ATTENTION(float)

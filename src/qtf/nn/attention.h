@@ -11,11 +11,17 @@ namespace qtf::nn {
 
 /// out[n, head_dim] = softmax(scale · q·Kᵀ, causal)·V. q[n, head_dim] are the tokens at positions first …
 /// first + n - 1; keys_t[head_dim, t] and values[t, head_dim] cover positions 0 … t - 1, t = first + n.
-/// log_sum_exp[n] is kept for backward. A row's result depends on its own and earlier positions only, bit for
-/// bit.
+/// log_sum_exp[n] is kept for backward. entropy[n]: of each row's probabilities, in nats; null: not computed.
+/// A row's result depends on its own and earlier positions only, bit for bit.
 template <class T>
 void attention_forward(ConstMatrix<T> q, ConstMatrix<T> keys_t, ConstMatrix<T> values, int64_t first, T scale,
-                       Matrix<T> out, T* log_sum_exp, Arena& scratch);
+                       Matrix<T> out, T* log_sum_exp, T* entropy, Arena& scratch);
+
+/// A token's attention entropy, made of its heads' entropies in nats, heads[h·stride] for h = 0 … count - 1:
+/// their mean by ln(t + 1), the largest that a token at position t (from 0) can have, clamped to [0, 1]. The
+/// first token of a sequence, which attends to itself alone, has 1.
+template <class T>
+T attention_entropy(const T* heads, int64_t count, int64_t stride, int64_t position);
 
 /// For a whole sequence (first = 0): dq is overwritten; dk[t, head_dim] and dv[t, head_dim] are added to,
 /// since several query heads may share one key head.

@@ -99,7 +99,10 @@ T attention_scale(const BlockSpec<T>& spec) {
 template <class T>
 void attend(const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer, Matrix<T> qkv, Matrix<T> attended,
             T* log_sum_exp, Arena& scratch) {
+  const ArenaScope scope(scratch);
   const HeadViews<T> views{spec};
+  T* const entropy = pass.entropy_of(layer);
+  T* const nats = entropy ? scratch.allocate<T>(pass.rows * spec.heads) : nullptr;
   for (const auto& segment : pass.segments)
     if (segment.cache) store_in_cache(spec, segment, layer, qkv);
   if (pass.team) pass.team->barrier();  // a sequence's rows may be dealt out over the team
@@ -114,9 +117,11 @@ void attend(const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer, Matrix
           segment.cache ? segment.cache->values(layer, kv, seen) : views.v(rows, kv);
       const auto out =
           attended.row_block(segment.row, segment.rows).col_block(head * spec.head_dim, spec.head_dim);
+      const int64_t at = head_place(spec, segment, head);
       attention_forward<T>(views.q(rows, head), keys_t, values, segment.position, attention_scale(spec), out,
-                           log_sum_exp + segment.row * spec.heads + head * segment.rows, scratch);
+                           log_sum_exp + at, nats ? nats + at : nullptr, scratch);
     }
+    if (nats) segment_entropies(spec, segment, nats, entropy);
   }
 }
 
@@ -133,8 +138,8 @@ void attend_backward(const BlockSpec<T>& spec, std::span<const Segment<T>> segme
       const auto dout =
           dattended.row_block(segment.row, segment.rows).col_block(head * spec.head_dim, spec.head_dim);
       attention_backward<T>(views.q(rows, head), views.k(rows, kv), views.v(rows, kv), attention_scale(spec),
-                            log_sum_exp + segment.row * spec.heads + head * segment.rows, dout,
-                            views.q(drows, head), views.k(drows, kv), views.v(drows, kv), scratch);
+                            log_sum_exp + head_place(spec, segment, head), dout, views.q(drows, head),
+                            views.k(drows, kv), views.v(drows, kv), scratch);
     }
   }
 }
@@ -174,6 +179,15 @@ Matrix<T> branch_gradient(const Dropout& dropout, int64_t site, Matrix<T> dx, Ar
 }
 
 }  // namespace
+
+template <class T>
+void segment_entropies(const BlockSpec<T>& spec, const Segment<T>& segment, const T* nats, T* entropy) {
+  const T* of_heads = nats + head_place(spec, segment, 0);
+  for (int64_t i = 0; i < segment.rows; ++i) {
+    entropy[segment.row + i] =
+        attention_entropy<T>(of_heads + i, spec.heads, segment.rows, segment.position + i);
+  }
+}
 
 template <class T>
 void apply_dropout(const Dropout& dropout, int64_t site, Matrix<T> x) {
@@ -268,6 +282,7 @@ void block_backward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<
 }
 
 #define QTF_INSTANTIATE_BLOCK(T)                                                                 \
+  template void segment_entropies<T>(const BlockSpec<T>&, const Segment<T>&, const T*, T*);      \
   template void apply_dropout<T>(const Dropout&, int64_t, Matrix<T>);                            \
   template void block_forward<T>(const Block<T>&, const BlockSpec<T>&, const Pass<T>&, int64_t,  \
                                  ConstMatrix<T>, Matrix<T>, BlockSaved<T>*, Arena&);             \

@@ -72,6 +72,13 @@ struct Pass {
   int level = 0;  ///< of nested maps, 0: the largest
   Dropout dropout;
   TeamMember* team = nullptr;  ///< of workers that extend the same caches, each by rows of its own
+  /// Where each layer writes its attention entropies (nn/attention.h), entropy[layer][row]; a null pointer,
+  /// or no entry: they are not computed.
+  std::span<T* const> entropy = {};
+
+  T* entropy_of(int64_t layer) const {
+    return layer < static_cast<int64_t>(entropy.size()) ? entropy[static_cast<size_t>(layer)] : nullptr;
+  }
 };
 
 /// y[rows, D] = block(x). saved: filled for backward, or null (inference; then nothing stays in the arena).
@@ -83,6 +90,16 @@ void block_forward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T
 template <class T>
 void block_backward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer,
                     const BlockSaved<T>& saved, Matrix<T> dx, T* gradients, Arena& arena);
+
+/// Where a head's numbers of a segment's rows begin, one a row, in arrays of [rows, heads] numbers.
+template <class T>
+int64_t head_place(const BlockSpec<T>& spec, const Segment<T>& segment, int64_t head) {
+  return segment.row * spec.heads + head * segment.rows;
+}
+
+/// entropy[row] of a segment's rows from all heads' entropies in nats, which lie as head_place() says.
+template <class T>
+void segment_entropies(const BlockSpec<T>& spec, const Segment<T>& segment, const T* nats, T* entropy);
 
 /// Drops numbers of x[rows, D] at one of a model's dropout sites (a block has sites 2·layer and 2·layer + 1;
 /// the embedding is site -1). The same call on a gradient is its backward.

@@ -74,7 +74,8 @@ class KeyHead {
         group_(spec.heads / spec.kv_heads),
         rows_(qkv.row_block(segment.row, segment.rows)) {}
 
-  void attend(Matrix<T> attended, Arena& scratch) const {
+  /// nats: of all heads and rows (block.h's head_place), or null.
+  void attend(Matrix<T> attended, T* nats, Arena& scratch) const {
     const ArenaScope scope(scratch);
     const int64_t seen = segment_.position + segment_.rows, size = spec_.head_dim;
     prefetch_keys(seen);
@@ -85,7 +86,7 @@ class KeyHead {
                            segment_.cache->values(layer_, head_, seen), segment_.position,
                            T{1} / std::sqrt(static_cast<T>(size)),
                            attended.row_block(segment_.row, segment_.rows).col_block(head * size, size),
-                           log_sum_exp, scratch);
+                           log_sum_exp, nats ? nats + head_place(spec_, segment_, head) : nullptr, scratch);
     }
   }
 
@@ -121,11 +122,11 @@ class KeyHead {
 
 template <class T>
 void attend_part(const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer, Matrix<T> qkv,
-                 Matrix<T> attended, Arena& scratch) {
+                 Matrix<T> attended, T* nats, Arena& scratch) {
   const Range units = pass.team->part(static_cast<int64_t>(pass.segments.size()) * spec.kv_heads);
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     const Segment<T>& segment = pass.segments[static_cast<size_t>(unit / spec.kv_heads)];
-    KeyHead<T>(spec, segment, layer, unit % spec.kv_heads, qkv).attend(attended, scratch);
+    KeyHead<T>(spec, segment, layer, unit % spec.kv_heads, qkv).attend(attended, nats, scratch);
   }
 }
 
@@ -157,7 +158,8 @@ TeamActivations<T> make_team_activations(std::span<const Block<T>> blocks, const
           .x_mid = matrix(width),
           .up = matrix(up),
           .hidden = matrix(hidden),
-          .shared = arena.allocate<T>(shared)};
+          .shared = arena.allocate<T>(shared),
+          .nats = arena.allocate<T>(rows * spec.heads)};
 }
 
 template <class T>
@@ -168,8 +170,12 @@ void block_decode(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T>
   const ConstMatrix<T> norm1 = normalised(block.attention_norm, x, scratch);
   fan_columns(block.qkv, norm1, s.qkv, pass.level, team, s.shared, scratch);
   team.barrier();
-  attend_part(spec, pass, layer, s.qkv, s.attended, scratch);
+  T* const entropy = pass.entropy_of(layer);
+  attend_part(spec, pass, layer, s.qkv, s.attended, entropy ? s.nats : nullptr, scratch);
   team.barrier();
+  if (entropy && team.index() == 0) {
+    for (const auto& segment : pass.segments) segment_entropies(spec, segment, s.nats, entropy);
+  }
   linear_columns<T>(block.attention_out, s.attended, s.x_mid, pass.level, team, s.shared, scratch);
   add_columns(x, s.x_mid, team);
   team.barrier();

@@ -14,6 +14,7 @@ template <class T>
 struct TeamActivations {
   Matrix<T> qkv, attended, x_mid, up, hidden;
   T* shared = nullptr;  ///< of maps, see LinearMap::forward_columns
+  T* nats = nullptr;    ///< [rows, heads] entropies of attention, where a pass asks for them
 };
 
 /// For `rows` rows of any of these blocks, in `arena`.
