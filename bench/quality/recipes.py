@@ -66,9 +66,10 @@ def recipes(preset, ratio):
     narrow, narrow_ff = narrower(sizes, int(sizes.dense() / ratio))
     wide, wide_ff, wide_ratio = wider(sizes, ratio)
     small = ("--width", str(narrow), "--feed-forward", str(narrow_ff))
-    chain = ("--ratio", f"{ratio:g}")
+    chain = ("--ratio", f"{ratio:g}", "--dense-first", "0")
     taught = ("--teacher", "{dense}")
-    widened = ("--width", str(wide), "--feed-forward", str(wide_ff), "--ratio", f"{wide_ratio:g}")
+    widened = ("--width", str(wide), "--feed-forward", str(wide_ff), "--ratio", f"{wide_ratio:g}", "--dense-first",
+               "0")
     average = ("--ema", "0.999")
     guided = ("--guided", "0.33")
     from_dense = ("--from", "{dense}")
@@ -76,6 +77,10 @@ def recipes(preset, ratio):
         Recipe("dense", "the parent"),
         Recipe("dense-small", "dense, the chain's parameter count", small),
         Recipe("chain", "chain from random weights", chain),
+        Recipe("dense-first", "the default: half the run dense, compressed, the other half taught by it",
+               ("--ratio", f"{ratio:g}")),
+        Recipe("dense-first-0.7", "… dense for 0.7 of the run", ("--ratio", f"{ratio:g}", "--dense-first", "0.7")),
+        Recipe("wide-dense-first", "wide, dense first", widened[:-2]),
         Recipe("btt", "btt from random weights", chain + ("--ratio-shape", "btt")),
         Recipe("mpo", "mpo from random weights", chain + ("--ratio-shape", "mpo")),
         Recipe("wide", "chain, wider with the saved parameters", widened),

@@ -210,20 +210,6 @@ class MeasuringText {
   train::Documents documents_;
 };
 
-/// Numbers stored if a level were the whole model.
-int64_t level_parameters(const model::ModelConfig& config, int64_t stored, int level) {
-  if (level == 0) return stored;
-  for (const auto& [name, shape] : config.shapes) {
-    if (shape.levels.empty()) continue;
-    tt::WeightShape smaller = shape;
-    smaller.levels.resize(static_cast<size_t>(level));
-    smaller.ranks = {smaller.levels.back()};
-    if (!smaller.pivots.empty()) smaller.pivots.resize(static_cast<size_t>(smaller.levels.back()));
-    stored += tt::parameters(smaller) - tt::parameters(shape);
-  }
-  return stored;
-}
-
 /// Trains the model on with the original as its teacher, all numbers of its chains free, and fixes their
 /// gauge again. The folder gets the run's metrics.jsonl.
 std::unique_ptr<model::Transformer<float>> heal(const Arguments& arguments,
@@ -335,9 +321,10 @@ void run(const Arguments& arguments, const Streams& streams) {
     for (const MeasuringText& text : texts) {
       report.texts.push_back(text.measure(name, stored, model, 0, *original, pool));
       for (int level = levels - 1; level > 0 && &model != original.get(); --level)
-        report.texts.push_back(text.measure(fmt::format("{}, level {} of {}", name, level, levels),
-                                            level_parameters(model.config(), stored, level), model, level,
-                                            *original, pool));
+        report.texts.push_back(
+            text.measure(fmt::format("{}, level {} of {}", name, level, levels),
+                         model::parameter_count(model::level_config(model.config(), level)), model, level,
+                         *original, pool));
     }
   };
   measure("before", *original);

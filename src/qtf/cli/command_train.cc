@@ -6,7 +6,10 @@
 
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
+#include "qtf/cli/new_folder.h"
+#include "qtf/cli/train_parent.h"
 #include "qtf/cli/train_setup.h"
+#include "qtf/model/gauge.h"
 #include "qtf/model/generate.h"
 #include "qtf/model/model_card.h"
 #include "qtf/model/model_folder.h"
@@ -37,7 +40,8 @@ class SignalGuard {
 
 void print_plan(const TrainSetup& setup, int threads, std::ostream& out) {
   const model::ModelConfig& config = setup.model->config();
-  const int64_t parameters = model::parameter_count(config), dense = model::dense_parameter_count(config);
+  const int64_t parameters = model::stored_parameter_count(config),
+                dense = model::dense_parameter_count(config);
   out << fmt::format("{} parameters", format_count(parameters));
   if (parameters != dense) {
     out << fmt::format(" (dense: {}, {:.2f} times as many)", format_count(dense),
@@ -108,26 +112,67 @@ void print_result(const TrainSetup& setup, const train::TrainSummary& summary, c
   out << fmt::format("The model is in {}\n", setup.job.out.string());
 }
 
+/// Files hold chains with a fixed gauge: fewer numbers for the same function (tt/gauge.h).
+void store_with_fixed_gauge(TrainSetup& setup, ThreadPool& pool) {
+  if (!model::can_fix_gauge(setup.model->config())) return;
+  auto stored = model::with_fixed_gauge(*setup.model);
+  model::save_description(setup.job.out, stored->config(), *setup.tokenizer);
+  model::save_weights(setup.job.out, stored->layout(), stored->parameters());
+  stored->prepare(tt::Use::inference, pool);
+  setup.model = std::move(stored);
+  setup.job.model = setup.model.get();
+}
+
+/// Trains and leaves a finished folder. `out`: what --resume would be given.
+void train_whole(TrainSetup& setup, const Arguments& settings, const std::string& out, ThreadPool& pool,
+                 const Streams& streams) {
+  print_plan(setup, pool.size(), streams.out);
+  streams.out << std::flush;
+  const SignalGuard guard;
+  const train::TrainSummary summary = train::train(setup.job, pool, &stop_signal);
+  if (summary.interrupted) {
+    streams.err << fmt::format("Stopped at step {}; go on with: qtf train --resume --out {}\n",
+                               summary.progress.step, out);
+    throw ExitStatus(128 + *summary.interrupted);
+  }
+  store_with_fixed_gauge(setup, pool);
+  const model::CardFacts facts = card_facts(setup, summary, settings.text("--train"));
+  write_end(setup, summary, facts);
+  // The card last: who finds one finds a finished run.
+  write_file_atomically(setup.job.out / "README.md", model::model_card(setup.model->config(), facts));
+  train::remove_checkpoint(setup.job.out);
+  print_result(setup, summary, facts, streams.out);
+}
+
+/// The dense part of a run that begins so, in a folder of its own, begun or gone on with.
+void train_parent(const Arguments& settings, const Arguments& given, ThreadPool& pool,
+                  const Streams& streams) {
+  if (has_finished_parent(given)) return;
+  std::optional<NewFolder> folder;
+  if (!given.flag("--resume")) {
+    check_out(given.text("--out"), false);
+    folder.emplace(given.text("--out"));
+    folder->own_contents();
+    write_settings(given.text("--out"), settings);
+  }
+  const Arguments running = parent_running(given, has_parent(given));
+  const Arguments its = has_parent(given) ? resolve_settings(running) : parent_settings(settings);
+  const auto setup = set_up_training(its, running, pool, streams.out);
+  check_ratio(settings, setup->model->config());
+  if (folder) folder->keep();
+  streams.out << "A dense model first, to be compressed\n";
+  train_whole(*setup, its, given.text("--out"), pool, streams);
+}
+
 void run(const Arguments& given, const Streams& streams) {
   const Arguments settings = resolve_settings(given);
   if (!settings.given("--train")) throw UsageError("train: --train FILE is missing: the text to learn");
+  if (given.text("--out").empty()) throw UsageError("--out is empty; name the model folder to write");
   ThreadPool pool(static_cast<int>(given.integer("--threads")));
-  const auto setup = set_up_training(settings, given, pool, streams.out);
-  print_plan(*setup, pool.size(), streams.out);
-  streams.out << std::flush;
-
-  const SignalGuard guard;
-  const train::TrainSummary summary = train::train(setup->job, pool, &stop_signal);
-  if (summary.interrupted) {
-    streams.err << fmt::format("Stopped at step {}; go on with: qtf train --resume --out {}\n",
-                               summary.progress.step, setup->job.out.string());
-    throw ExitStatus(128 + *summary.interrupted);
-  }
-  const model::CardFacts facts = card_facts(*setup, summary, settings.text("--train"));
-  write_file_atomically(setup->job.out / "README.md", model::model_card(setup->model->config(), facts));
-  write_end(*setup, summary, facts);
-  train::remove_checkpoint(setup->job.out);
-  print_result(*setup, summary, facts, streams.out);
+  const bool dense_first = begins_dense(settings);
+  if (dense_first) train_parent(settings, given, pool, streams);
+  const auto setup = set_up_training(settings, dense_first ? rest_running(given) : given, pool, streams.out);
+  train_whole(*setup, settings, given.text("--out"), pool, streams);
 }
 
 }  // namespace
@@ -138,10 +183,11 @@ const Command kTrainCommand{
     .summary = "Train a language model on text",
     .details =
         "Give one of --steps, --epochs and --minutes. The folder --out gets the best weights by validation, "
-        "the "
-        "tokenizer, metrics.jsonl and a model card. Ctrl-C, SIGTERM and kill lose at most the steps since "
-        "the last "
-        "checkpoint; --resume goes on.",
+        "the tokenizer, metrics.jsonl and a model card. Ctrl-C, SIGTERM and kill lose at most the steps "
+        "since "
+        "the last checkpoint; --resume goes on. --ratio trains a dense model first (in --out/parent), "
+        "compresses it and trains the chains on with it as teacher, all within the one length given: much "
+        "better than chains from random weights.",
     .example = {.call = "qtf train --train book.txt --out book-model --preset tiny --ratio 2 --minutes 5"},
     .options = train_options(),
     .run = run,

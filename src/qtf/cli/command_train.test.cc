@@ -206,8 +206,10 @@ TEST_F(Train, LearnsFromATeacher) {
   EXPECT_TRUE(weights_of(pupil) == weights_of(place_.train("again", taught))) << "deterministic";
 }
 
-/// Forks a run, sends it `signal` once it has written some steps, and returns its exit status.
-int signalled_run(const std::vector<std::string>& args, const std::string& folder, int signal) {
+/// Forks a run, sends it `signal` once it has written some steps, or `least` lines in all, and returns its
+/// exit status.
+int signalled_run(const std::vector<std::string>& args, const std::string& folder, int signal,
+                  std::ptrdiff_t least = 0) {
   const pid_t child = fork();
   if (child == 0) _exit(call(args).status);
   const fs::path metrics = fs::path(folder) / "metrics.jsonl";
@@ -217,7 +219,7 @@ int signalled_run(const std::vector<std::string>& args, const std::string& folde
     return std::count(text.begin(), text.end(), '\n');
   };
   int status = 0;
-  const std::ptrdiff_t enough = lines() + 4;
+  const std::ptrdiff_t enough = std::max(lines() + 4, least);
   while (lines() < enough && waitpid(child, &status, WNOHANG) == 0)
     std::this_thread::sleep_for(std::chrono::microseconds(500));
   kill(child, signal);
@@ -252,6 +254,78 @@ TEST_F(Train, SignalsLeaveACheckpointAndResumeGoesOnToTheSameBits) {
   EXPECT_TRUE(weights_of(out) == weights_of(whole));
   EXPECT_EQ(metrics_of(out), metrics_of(whole));
   EXPECT_FALSE(fs::exists(fs::path(out) / "checkpoint.safetensors"));
+}
+
+TEST_F(Train, RatioBeginsDenseAndIsTaughtByIt) {
+  const std::vector<std::string> flags = {"--ratio", "2", "--steps", "80", "--learning-rate", "0.01"};
+  const std::string model = place_.train("model", flags);
+  const json info = call_json({"info", model});
+  EXPECT_GE(info.at("ratio").get<double>(), 2);
+  EXPECT_LT(info.at("ratio").get<double>(), 2.1);
+  EXPECT_NE(info.dump().find("fixed gauge"), std::string::npos) << info.dump();
+  EXPECT_EQ(call_json({"info", model + "/parent"}).at("ratio"), 1);
+  EXPECT_NE(read_file(fs::path(model) / "decisions.jsonl").find("allocation"), std::string::npos);
+
+  // One story of both parts, within the length that was given.
+  const auto lines = metrics_of(model);
+  std::vector<int> steps;
+  for (const json& line : lines)
+    if (line.at("event") == "step") steps.push_back(line.at("step"));
+  ASSERT_EQ(steps.size(), 80U);
+  for (size_t i = 0; i < steps.size(); ++i) EXPECT_EQ(steps[i], static_cast<int>(i) + 1);
+  EXPECT_EQ(metrics_of(model + "/parent").back().at("step"), 40);
+  EXPECT_EQ(lines.back().at("parameters"), info.at("parameters"));
+
+  std::vector<std::string> random = flags;
+  random.insert(random.end(), {"--dense-first", "0"});
+  const std::string other = place_.train("other", random);
+  EXPECT_FALSE(fs::exists(fs::path(other) / "parent"));
+  EXPECT_GE(call_json({"info", other}).at("ratio").get<double>(), 2);
+  const auto nats = [&](const std::string& of) {
+    return call_json({"eval", of, "--text", place_.book()}).at("nats_per_token").get<double>();
+  };
+  EXPECT_LT(nats(model), nats(other));
+}
+
+TEST_F(Train, LevelsBeginDenseToo) {
+  const std::string model = place_.train("model", {"--ratio", "1.5", "--levels", "2", "--steps", "40"});
+  const json info = call_json({"info", model});
+  EXPECT_EQ(info.at("architecture").at("levels"), 2);
+  EXPECT_GE(info.at("ratio").get<double>(), 1.5);
+}
+
+TEST_F(Train, BothPartsOfADenseBeginningAreGoneOnWith) {
+  const std::vector<std::string> flags = {"--ratio", "2", "--steps", "160", "--validate-every", "20"};
+  const std::string whole = place_.train("whole", flags);
+  const std::string out = place_ / "stopped";
+  EXPECT_EQ(signalled_run(place_.train_call("stopped", flags), out + "/parent", SIGINT), 130);
+  EXPECT_FALSE(fs::exists(fs::path(out) / "config.json")) << "the dense part was stopped";
+  const std::vector<std::string> resume = {"train", "--resume", "--out", out, "--threads", "2", "--quiet"};
+  EXPECT_EQ(signalled_run(resume, out + "/parent", SIGKILL), -SIGKILL);
+  // Now until the rest has validated: its file begins with the 85 lines of the dense part.
+  EXPECT_EQ(signalled_run(resume, out, SIGTERM, 85 + 30), 143);
+  EXPECT_TRUE(fs::exists(fs::path(out) / "checkpoint.safetensors"));
+  fs::copy(out, place_ / "storing", fs::copy_options::recursive);
+  const Result last = call(resume);
+  ASSERT_EQ(last.status, 0) << last.err;
+  EXPECT_TRUE(weights_of(out) == weights_of(whole));
+  EXPECT_EQ(metrics_of(out), metrics_of(whole));
+
+  // Whoever is killed while the finished weights are stored has config.json, or both files, in their new
+  // form.
+  const double nats = call_json({"eval", whole, "--text", place_.book()}).at("nats_per_token");
+  for (const bool both : {false, true}) {
+    const std::string storing = place_ / (both ? "both" : "one");
+    fs::copy(place_ / "storing", storing, fs::copy_options::recursive);
+    for (const char* file : {"config.json", "model.safetensors"}) {
+      if (both || std::string(file) == "config.json")
+        fs::copy_file(fs::path(whole) / file, fs::path(storing) / file, fs::copy_options::overwrite_existing);
+    }
+    const Result result = call({"train", "--resume", "--out", storing, "--threads", "2", "--quiet"});
+    ASSERT_EQ(result.status, 0) << result.err;
+    EXPECT_NEAR(call_json({"eval", storing, "--text", place_.book()}).at("nats_per_token").get<double>(),
+                nats, 1e-4);
+  }
 }
 
 TEST_F(Train, KilledBeforeTheFirstCheckpointStartsAgain) {

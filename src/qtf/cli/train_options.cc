@@ -82,6 +82,15 @@ const std::vector<Option>& train_options() {
        .value = "R",
        .help = "make the whole model R times smaller than dense: ranks are picked for every map",
        .min = 1},
+      {.name = "--dense-first",
+       .type = ValueType::number,
+       .value = "SHARE",
+       .initial = "0.5",
+       .help =
+           "with --ratio and chains: train a dense model for this share of the run, compress it, and train "
+           "the chains on with it as teacher; 0: begin with random chains",
+       .min = 0,
+       .max = 0.95},
       {.name = "--ratio-shape",
        .value = "SHAPE",
        .initial = "chain",

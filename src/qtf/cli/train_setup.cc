@@ -6,6 +6,8 @@
 
 #include "qtf/base/parse.h"
 #include "qtf/base/sha256.h"
+#include "qtf/cli/new_folder.h"
+#include "qtf/cli/train_parent.h"
 #include "qtf/model/gauge.h"
 #include "qtf/model/guides.h"
 #include "qtf/model/model_folder.h"
@@ -38,6 +40,14 @@ json settings_to_json(const Arguments& arguments) {
   }
   return settings;
 }
+
+}  // namespace
+
+void write_settings(const fs::path& out, const Arguments& settings) {
+  write_file_atomically(out / kSettingsFile, settings_to_json(settings).dump(2) + "\n");
+}
+
+namespace {
 
 /// A flag's values in train.json; empty if it was not given. Throws IoError unless they are texts.
 std::vector<std::string> stored_values(const json& settings, const std::string& name, const fs::path& path) {
@@ -82,9 +92,6 @@ Arguments resolve_settings(const Arguments& given) {
   return Arguments(train_options(), std::move(values));
 }
 
-namespace {
-
-/// The folder may be absent, empty, or (to resume) hold a run.
 void check_out(const fs::path& out, bool resume) {
   if (!fs::exists(out) || resume) return;
   if (!fs::is_directory(out)) throw_input_error("train", "--out {} is a file, not a folder", out.string());
@@ -99,6 +106,8 @@ void check_out(const fs::path& out, bool resume) {
                       out.string(), entry.path().filename().string());
   }
 }
+
+namespace {
 
 train::TrainOptions read_train_options(const Arguments& a, const Arguments& given) {
   train::TrainOptions o;
@@ -122,6 +131,7 @@ train::TrainOptions read_train_options(const Arguments& a, const Arguments& give
   o.seed = static_cast<uint64_t>(a.integer("--seed"));
   o.checkpoint_seconds = given.number("--checkpoint-seconds");
   o.checkpoint_steps = given.integer("--checkpoint-steps");
+  if (begins_dense(a)) set_length(a, RunPart::rest, o);
   train::validate(o);
   return o;
 }
@@ -213,7 +223,8 @@ std::string apply_shapes(const Arguments& a, model::ModelConfig& config) {
     for (const tt::ShapeKindInfo& info : tt::shape_kinds()) {
       if (info.name != kind) continue;
       const model::Richness richness = model::parse_richness(config, a.list("--richness"));
-      const auto choice = model::apply_ratio(config, a.number("--ratio"), info.kind, richness);
+      const auto choice = model::apply_ratio(config, a.number("--ratio"), info.kind, richness,
+                                             static_cast<int>(a.integer("--levels")));
       decisions += model::to_json(choice).dump() + "\n";
     }
   }
@@ -250,6 +261,67 @@ void take_model(const Arguments& a, TrainSetup& setup, std::ostream& notes) {
   setup.model = std::move(reshaped.model);
 }
 
+/// Validation text: its own file, or the last twentieth of the training text.
+void choose_ranges(const Arguments& a, const text::Corpus& corpus, TrainSetup& setup) {
+  setup.train_file.emplace(text::tokenize_corpus(corpus, *setup.tokenizer));
+  train::TrainJob& job = setup.job;
+  job.train = {&*setup.train_file, 0, setup.train_file->size()};
+  if (a.given("--valid")) {
+    setup.valid_file.emplace(text::tokenize_corpus(a.text("--valid"), *setup.tokenizer));
+    job.valid = {&*setup.valid_file, 0, setup.valid_file->size()};
+    job.valid_counts = setup.valid_file->counts();
+    return;
+  }
+  job.valid = job.train;
+  job.train.end = job.valid.begin = job.train.size() * 19 / 20;
+  job.valid_counts = train::count_text(job.valid, *setup.tokenizer);
+}
+
+/// The model of a run to go on with, its weights still to be read. A run that was killed while it stored its
+/// finished chains with a fixed gauge gets all numbers back, which training has.
+void take_unfinished(const fs::path& out, TrainSetup& setup) {
+  model::LoadedModel stored = model::load_description(out);
+  setup.tokenizer = std::move(stored.tokenizer);
+  setup.model = std::move(stored.model);
+  if (!model::has_fixed_gauge(setup.model->config())) return;
+  try {
+    model::load_weights(out, setup.model->layout(), setup.model->parameters());
+    const auto free = model::with_free_gauge(*setup.model);
+    model::save_weights(out, free->layout(), free->parameters());
+  } catch (const IoError&) {
+    // It was killed between config.json and the weights, which have all numbers still.
+  }
+  setup.model = std::make_unique<model::Transformer<float>>(model::with_free_gauge(setup.model->config()));
+}
+
+/// Weights and checkpoint are each written beside their old file before they replace it; a resumed run has
+/// the old ones already.
+void check_space(const fs::path& out, const train::TrainJob& job) {
+  std::error_code error;
+  const fs::space_info space = fs::space(out, error);
+  const int64_t weights = job.model->layout().size, arrays = job.options.ema > 0 ? 4 : 3;
+  const int64_t guides = job.options.guided > 0 ? 3 * model::make_guide_layout(job.model->config()).size : 0;
+  const int64_t numbers = (job.resume ? 1 : 2) * ((1 + arrays) * weights + guides);
+  const int64_t needed = numbers * static_cast<int64_t>(sizeof(float));
+  if (error || space.available >= static_cast<uintmax_t>(needed)) return;
+  throw_io_error("train", "no space left on {}: the run needs {}, {} are free; free some and run again",
+                 out.string(), format_bytes(needed), format_bytes(static_cast<int64_t>(space.available)));
+}
+
+/// Whether the run in `out` was killed before it had a checkpoint; the model card is written at the very end.
+bool must_start_again(const fs::path& out) {
+  return !train::has_checkpoint(out) && !fs::exists(out / "README.md");
+}
+
+/// The dense part's model, compressed; it is the teacher too.
+void take_parent(const Arguments& a, const text::Corpus& corpus, const model::LoadedModel& parent,
+                 TrainSetup& setup, ThreadPool& pool, std::ostream& notes) {
+  setup.tokenizer = parent.tokenizer;
+  choose_ranges(a, corpus, setup);
+  setup.model = compress_parent(a, *parent.model, setup.job.train, pool, setup.decisions);
+  notes << "Compressed the dense model; now the chains are trained, with it as teacher\n";
+}
+
 /// The model to train: an older one, or a new one with random weights.
 void make_model(const Arguments& a, const text::Corpus& corpus,
                 const std::shared_ptr<const text::Tokenizer>& taught, TrainSetup& setup,
@@ -264,7 +336,8 @@ void make_model(const Arguments& a, const text::Corpus& corpus,
 }
 
 /// The model whose predictions are learned too; nothing where none is asked for.
-model::LoadedModel load_teacher(const Arguments& a) {
+model::LoadedModel load_teacher(const Arguments& a, const Arguments& given) {
+  if (begins_dense(a)) return model::load_model(parent_folder(given));
   if (a.given("--teacher")) return load_trained(a, "--teacher");
   for (const char* flag : {"--teacher-weight", "--teacher-temperature"}) {
     if (a.given(flag)) throw UsageError(fmt::format("{} needs --teacher; add it", flag));
@@ -291,83 +364,6 @@ std::string hash_of_weights(const model::Transformer<float>& model) {
   return sha256_hex({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
-/// Validation text: its own file, or the last twentieth of the training text.
-void choose_ranges(const Arguments& a, const text::Corpus& corpus, TrainSetup& setup) {
-  setup.train_file.emplace(text::tokenize_corpus(corpus, *setup.tokenizer));
-  train::TrainJob& job = setup.job;
-  job.train = {&*setup.train_file, 0, setup.train_file->size()};
-  if (a.given("--valid")) {
-    setup.valid_file.emplace(text::tokenize_corpus(a.text("--valid"), *setup.tokenizer));
-    job.valid = {&*setup.valid_file, 0, setup.valid_file->size()};
-    job.valid_counts = setup.valid_file->counts();
-    return;
-  }
-  job.valid = job.train;
-  job.train.end = job.valid.begin = job.train.size() * 19 / 20;
-  job.valid_counts = train::count_text(job.valid, *setup.tokenizer);
-}
-
-}  // namespace
-
-namespace {
-
-/// Makes a folder and those above it, and, unless kept, takes back what was made: a run that cannot begin
-/// leaves nothing.
-class NewFolder {
- public:
-  explicit NewFolder(const fs::path& folder) : folder_(fs::absolute(folder).lexically_normal()) {
-    if (!folder_.has_filename()) folder_ = folder_.parent_path();
-    for (fs::path p = folder_; !fs::exists(p); p = p.parent_path()) made_.push_back(p);
-    std::error_code error;
-    fs::create_directories(folder_, error);
-    if (!error) return;
-    take_back();
-    throw_io_error("train", "cannot make the folder {}: {}; choose another --out", folder.string(),
-                   error.message());
-  }
-  ~NewFolder() {
-    if (!kept_) take_back();
-  }
-  NewFolder(const NewFolder&) = delete;
-  NewFolder& operator=(const NewFolder&) = delete;
-
-  /// The folder is locked and was empty: what lies in it from now on is this run's.
-  void own_contents() { owned_ = true; }
-  void keep() { kept_ = true; }
-
- private:
-  void take_back() {
-    std::error_code ignored;
-    if (owned_) {
-      for (const auto& entry : fs::directory_iterator(folder_, ignored)) fs::remove_all(entry, ignored);
-    }
-    for (const fs::path& p : made_) fs::remove(p, ignored);  // only while empty: others may have moved in
-  }
-
-  fs::path folder_;
-  std::vector<fs::path> made_;  // innermost first
-  bool owned_ = false, kept_ = false;
-};
-
-/// Weights and checkpoint are each written beside their old file before they replace it; a resumed run has
-/// the old ones already.
-void check_space(const fs::path& out, const train::TrainJob& job) {
-  std::error_code error;
-  const fs::space_info space = fs::space(out, error);
-  const int64_t weights = job.model->layout().size, arrays = job.options.ema > 0 ? 4 : 3;
-  const int64_t guides = job.options.guided > 0 ? 3 * model::make_guide_layout(job.model->config()).size : 0;
-  const int64_t numbers = (job.resume ? 1 : 2) * ((1 + arrays) * weights + guides);
-  const int64_t needed = numbers * static_cast<int64_t>(sizeof(float));
-  if (error || space.available >= static_cast<uintmax_t>(needed)) return;
-  throw_io_error("train", "no space left on {}: the run needs {}, {} are free; free some and run again",
-                 out.string(), format_bytes(needed), format_bytes(static_cast<int64_t>(space.available)));
-}
-
-/// Whether the run in `out` was killed before it had a checkpoint; the model card is written at the very end.
-bool must_start_again(const fs::path& out) {
-  return !train::has_checkpoint(out) && !fs::exists(out / "README.md");
-}
-
 }  // namespace
 
 std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arguments& given,
@@ -384,17 +380,18 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
   check_out(job.out, given.flag("--resume"));
 
   const text::Corpus corpus(settings.text("--train"));
-  model::LoadedModel teacher = load_teacher(settings);
+  model::LoadedModel teacher = load_teacher(settings, given);
   if (job.resume) {
-    model::LoadedModel stored = model::load_description(job.out);
-    setup->model = std::move(stored.model);
-    setup->tokenizer = std::move(stored.tokenizer);
+    take_unfinished(job.out, *setup);
+  } else if (begins_dense(settings)) {
+    take_parent(settings, corpus, teacher, *setup, pool, notes);
   } else {
     make_model(settings, corpus, teacher.tokenizer, *setup, notes);
   }
   job.options.nested = model::level_count(setup->model->config()) > 1;
   set_teacher(settings, std::move(teacher), pool, *setup);
-  choose_ranges(settings, corpus, *setup);
+  if (!setup->train_file) choose_ranges(settings, corpus, *setup);
+  if (begins_dense(settings)) job.before = run_before(parent_folder(given));
   job.model = setup->model.get();
   job.tokenizer = setup->tokenizer;
   train::validate(job);
@@ -415,7 +412,7 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
   check_space(job.out, job);
   if (!job.resume) {
     // The settings first: whoever is killed from here on can --resume.
-    write_file_atomically(job.out / kSettingsFile, settings_to_json(settings).dump(2) + "\n");
+    write_settings(job.out, settings);
     model::save_description(job.out, job.model->config(), *setup->tokenizer);
     if (!setup->decisions.empty()) write_file_atomically(job.out / "decisions.jsonl", setup->decisions);
   }

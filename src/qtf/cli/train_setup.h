@@ -29,6 +29,12 @@ struct TrainSetup {
 /// InputError if there is no run to resume, or a flag contradicts the stored run.
 Arguments resolve_settings(const Arguments& given);
 
+/// Writes them into the folder, for --resume.
+void write_settings(const std::filesystem::path& out, const Arguments& settings);
+
+/// Throws InputError unless the folder of a run is absent, empty, or (to resume) holds a run.
+void check_out(const std::filesystem::path& out, bool resume);
+
 /// Builds the job from resolve_settings(). Nothing is written before texts, model and options have proved to
 /// fit; then the folder gets config.json, the tokenizer and train.json. `given`: for --resume and --threads.
 std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arguments& given,

@@ -311,6 +311,13 @@ void apply_shape_requests(ModelConfig& config, const std::vector<std::string>& r
   }
 }
 
+tt::WeightShape with_levels(tt::WeightShape shape, int levels) {
+  const int64_t rank = tt::level_rank(shape, 0);
+  shape.levels.clear();
+  for (int k = 1; k <= levels && levels > 1; ++k) shape.levels.push_back(rank * k / levels);
+  return shape;
+}
+
 void apply_levels(ModelConfig& config, int levels) {
   if (levels < 1 || levels > 4) throw_input_error("levels", "expected 1 to 4 nested levels, got {}", levels);
   bool any = false;
@@ -323,14 +330,26 @@ void apply_levels(ModelConfig& config, int levels) {
           "levels", "{} has rank {}, too small for {} levels; give it a larger rank or ask for fewer levels",
           name, rank, levels);
     }
-    shape.levels.clear();
-    for (int k = 1; k <= levels && levels > 1; ++k) shape.levels.push_back(rank * k / levels);
+    shape = with_levels(std::move(shape), levels);
   }
   if (!any && levels > 1) {
     throw_input_error(
         "levels",
         "no map is a chain, and only chains have nested levels; add --ratio or --shape ffn=chain:rank=…");
   }
+}
+
+ModelConfig level_config(ModelConfig config, int level) {
+  if (level == 0) return config;
+  for (auto& [name, shape] : config.shapes) {
+    if (shape.levels.empty()) continue;
+    const size_t kept = std::min(static_cast<size_t>(level), shape.levels.size());
+    shape.levels.resize(kept);
+    shape.ranks = {shape.levels.back()};
+    if (!shape.pivots.empty()) shape.pivots.resize(static_cast<size_t>(shape.levels.back()));
+    if (kept == 1) shape.levels.clear();
+  }
+  return config;
 }
 
 int level_count(const ModelConfig& config) {

@@ -94,9 +94,15 @@ int64_t macs_per_token(const ModelConfig& config, int64_t position, int level = 
 /// the end of a map's name. Later ones win. Throws InputError for what matches nothing or does not fit.
 void apply_shape_requests(ModelConfig& config, const std::vector<std::string>& requests);
 
+/// The shape with `levels` nested levels at equal steps of its rank, which is at least as large; a chain.
+tt::WeightShape with_levels(tt::WeightShape shape, int levels);
+
 /// Gives every chain `levels` nested levels at equal steps of its rank. Throws InputError if no map is a
 /// chain or a rank is too small.
 void apply_levels(ModelConfig& config, int levels);
+
+/// A level alone: every map with levels cut after it. level 0: the whole.
+ModelConfig level_config(ModelConfig config, int level);
 
 /// Number of nested levels of the model: the most that a map has.
 int level_count(const ModelConfig& config);

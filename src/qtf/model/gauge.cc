@@ -61,6 +61,23 @@ std::unique_ptr<Transformer<float>> with_fixed_gauge(const Transformer<float>& m
   });
 }
 
+int64_t stored_parameter_count(const ModelConfig& config) {
+  int64_t count = parameter_count(config);
+  for (const auto& [name, shape] : config.shapes) count -= tt::gauge_size(shape);
+  return count;
+}
+
+ModelConfig with_free_gauge(ModelConfig config) {
+  for (auto& [name, shape] : config.shapes)
+    if (!shape.pivots.empty()) shape = tt::with_free_gauge(shape);
+  return config;
+}
+
+bool can_fix_gauge(const ModelConfig& config) {
+  return std::any_of(config.shapes.begin(), config.shapes.end(),
+                     [](const auto& entry) { return tt::can_fix_gauge(entry.second); });
+}
+
 bool has_fixed_gauge(const ModelConfig& config) {
   return std::any_of(config.shapes.begin(), config.shapes.end(),
                      [](const auto& entry) { return !entry.second.pivots.empty(); });

@@ -15,6 +15,15 @@ std::unique_ptr<Transformer<float>> with_free_gauge(const Transformer<float>& mo
 /// addition)² fewer parameters. Not prepared.
 std::unique_ptr<Transformer<float>> with_fixed_gauge(const Transformer<float>& model);
 
+/// Numbers that a file of a model stores once its gauge is fixed.
+int64_t stored_parameter_count(const ModelConfig& config);
+
+/// The configuration of with_free_gauge's model.
+ModelConfig with_free_gauge(ModelConfig config);
+
+/// Whether any map's gauge can be fixed and is not.
+bool can_fix_gauge(const ModelConfig& config);
+
 /// Whether any map's gauge is fixed.
 bool has_fixed_gauge(const ModelConfig& config);
 

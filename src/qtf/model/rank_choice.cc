@@ -1,5 +1,7 @@
 #include "qtf/model/rank_choice.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -7,6 +9,7 @@
 #include <sstream>
 
 #include "qtf/base/error.h"
+#include "qtf/tt/gauge.h"
 
 namespace qtf::model {
 
@@ -15,16 +18,42 @@ namespace {
 constexpr int64_t kWhole = 1'000'000'000;  // a share of one
 constexpr int64_t kPlain = 1'000'000;      // a richness of one
 
+/// Numbers of a shape in the model's file.
+int64_t stored(const RankQuestion& question, const tt::WeightShape& shape) {
+  return tt::parameters(shape) - (question.fixed_gauge ? tt::gauge_size(shape) : 0);
+}
+
+/// A chain whose gauge will be fixed, of the largest rank that stores at most so many numbers; at least a
+/// rank a level.
+tt::WeightShape fixed_chain(const RankQuestion& question, const RankQuestion::Map& map, int64_t allowed) {
+  const auto of_rank = [&](int64_t rank) {
+    tt::WeightShape shape = tt::parse_shape(fmt::format("chain:rank={}", rank), map.out, map.in);
+    return model::with_levels(std::move(shape), question.levels);
+  };
+  int64_t least = std::min<int64_t>({question.levels, map.out, map.in}), most = std::min(map.out, map.in);
+  while (least < most) {
+    const int64_t middle = (least + most + 1) / 2;
+    if (stored(question, of_rank(middle)) <= allowed)
+      least = middle;
+    else
+      most = middle - 1;
+  }
+  return of_rank(least);
+}
+
 /// The largest rank whose parameters are at most the map's share of the dense ones; dense where that is no
 /// fewer.
-tt::WeightShape shape_with_share(const RankQuestion::Map& map, int64_t share_ppb, tt::ShapeKind kind) {
+tt::WeightShape shape_with_share(const RankQuestion& question, const RankQuestion::Map& map,
+                                 int64_t share_ppb) {
   __extension__ using Wide = __int128;
   const int64_t dense = map.out * map.in;
   const Wide own_ppb = std::min<Wide>(kWhole, static_cast<Wide>(share_ppb) * map.richness_ppm / kPlain);
   const auto allowed = static_cast<int64_t>(dense * own_ppb / kWhole);
   if (allowed < dense) {
-    const tt::WeightShape shape = tt::shape_with_parameters(kind, map.out, map.in, allowed);
-    if (tt::parameters(shape) < dense) return shape;
+    const tt::WeightShape shape = question.fixed_gauge && question.kind == tt::ShapeKind::chain
+                                      ? fixed_chain(question, map, allowed)
+                                      : tt::shape_with_parameters(question.kind, map.out, map.in, allowed);
+    if (stored(question, shape) < dense) return shape;
   }
   tt::WeightShape whole;
   whole.out = map.out, whole.in = map.in;
@@ -33,8 +62,7 @@ tt::WeightShape shape_with_share(const RankQuestion::Map& map, int64_t share_ppb
 
 int64_t parameters_at(const RankQuestion& question, int64_t share_ppb) {
   int64_t count = question.other_parameters;
-  for (const auto& map : question.maps)
-    count += tt::parameters(shape_with_share(map, share_ppb, question.kind));
+  for (const auto& map : question.maps) count += stored(question, shape_with_share(question, map, share_ppb));
   return count;
 }
 
@@ -64,14 +92,14 @@ RankChoice choose_ranks(const RankQuestion& question) {
   choice.parameters = parameters_at(question, choice.share_ppb);
   // Maps of equal sizes step together, which alone would leave much of the budget unused.
   for (const auto& map : question.maps) {
-    const tt::WeightShape shape = shape_with_share(map, choice.share_ppb, question.kind);
-    const tt::WeightShape larger = shape_with_share(map, choice.next_share_ppb, question.kind);
-    const int64_t change = tt::parameters(larger) - tt::parameters(shape);
+    const tt::WeightShape shape = shape_with_share(question, map, choice.share_ppb);
+    const tt::WeightShape larger = shape_with_share(question, map, choice.next_share_ppb);
+    const int64_t change = stored(question, larger) - stored(question, shape);
     const bool take = choice.parameters + change <= question.max_parameters;
     if (take) choice.parameters += change;
     const tt::WeightShape &chosen = take ? larger : shape, &rejected = take ? shape : larger;
-    choice.rows.push_back(
-        {tt::to_string(chosen), tt::parameters(chosen), tt::to_string(rejected), tt::parameters(rejected)});
+    choice.rows.push_back({tt::to_string(chosen), stored(question, chosen), tt::to_string(rejected),
+                           stored(question, rejected)});
   }
   return choice;
 }
@@ -96,7 +124,8 @@ Richness parse_richness(const ModelConfig& config, const std::vector<std::string
   return richness;
 }
 
-RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind, const Richness& richness) {
+RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind, const Richness& richness,
+                       int levels) {
   if (!(ratio >= 1) || !std::isfinite(ratio)) {
     throw_input_error(
         "ratio", "expected a number of at least 1 (dense parameters / stored parameters), got {}", ratio);
@@ -104,6 +133,8 @@ RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind, co
   const int64_t dense = dense_parameter_count(config);
   RankQuestion question;
   question.kind = kind;
+  question.levels = levels;
+  question.fixed_gauge = true;
   question.max_parameters = static_cast<int64_t>(static_cast<double>(dense) / ratio);
   question.other_parameters = dense;
   for (const MapSpec& map : linear_maps(config)) {
@@ -144,6 +175,8 @@ nlohmann::ordered_json to_json(const RankChoice& choice) {
   }
   return {{"decision", "ranks"},
           {"kind", tt::shape_kinds()[static_cast<size_t>(choice.question.kind)].name},
+          {"levels", text(choice.question.levels)},
+          {"gauge", choice.question.fixed_gauge ? "fixed" : "free"},
           {"max_parameters", text(choice.question.max_parameters)},
           {"other_parameters", text(choice.question.other_parameters)},
           {"share_ppb", text(choice.share_ppb)},

@@ -18,6 +18,8 @@ struct RankQuestion {
   };
   tt::ShapeKind kind = tt::ShapeKind::chain;
   int64_t max_parameters = 0;
+  int levels = 1;                ///< nested ranks of every chain
+  bool fixed_gauge = false;      ///< chains are stored with a fixed gauge (tt/gauge.h), and counted so
   int64_t other_parameters = 0;  ///< norms, biases and positions, which are not compressed
   std::vector<Map> maps;
 
@@ -56,8 +58,9 @@ Richness parse_richness(const ModelConfig& config, const std::vector<std::string
 
 /// Picks ranks so that the whole model has at most 1/ratio of the dense model's parameters, and sets
 /// config.shapes. Throws InputError with the largest ratio that can be reached (config is then untouched).
+/// Chains count as files store them, with a fixed gauge, and get `levels` nested ranks.
 RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind = tt::ShapeKind::chain,
-                       const Richness& richness = {});
+                       const Richness& richness = {}, int levels = 1);
 
 /// One line for decisions.jsonl: integers as decimal strings, ASCII keys.
 nlohmann::ordered_json to_json(const RankChoice& choice);

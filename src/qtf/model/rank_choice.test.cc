@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
+#include "qtf/model/gauge.h"
+#include "qtf/tt/gauge.h"
 
 namespace qtf::model {
 namespace {
@@ -30,8 +32,8 @@ TEST(Ratio, IsReachedAndHardlyExceeded) {
         ModelConfig config = preset_config(preset);
         apply_ratio(config, ratio, kind);
         EXPECT_NO_THROW(validate(config));
-        const double reached =
-            static_cast<double>(dense_parameter_count(config)) / static_cast<double>(parameter_count(config));
+        const double reached = static_cast<double>(dense_parameter_count(config)) /
+                               static_cast<double>(stored_parameter_count(config));
         EXPECT_GE(reached, ratio);
         EXPECT_LT(reached, slack * ratio) << preset << " " << static_cast<int>(kind);
       }
@@ -61,11 +63,27 @@ TEST(RankChoice, ReplaysFromItsRecordAndCountsRight) {
   ModelConfig config = preset_config("tiny");
   const RankChoice choice = apply_ratio(config, 2.5);
   EXPECT_EQ(choose_ranks(choice.question), choice);
-  EXPECT_EQ(choice.parameters, parameter_count(config));
+  EXPECT_EQ(choice.parameters, stored_parameter_count(config));
   EXPECT_LE(choice.parameters, choice.question.max_parameters);
   const auto json = to_json(choice);
   EXPECT_EQ(json.at("maps").size(), linear_maps(config).size());
   EXPECT_EQ(json.at("total_parameters"), std::to_string(choice.parameters));
+}
+
+TEST(RankChoice, SpendsWhatAFixedGaugeSaves) {
+  for (int levels : {1, 2, 4}) {
+    ModelConfig config = preset_config("tiny");
+    const RankChoice choice = apply_ratio(config, 2, tt::ShapeKind::chain, {}, levels);
+    EXPECT_EQ(level_count(config), levels);
+    EXPECT_EQ(choice.parameters, stored_parameter_count(config));
+    EXPECT_LT(choice.parameters, parameter_count(config)) << "training has the gauge's numbers too";
+    const double step = 4096 + 128;  // a rank of the embedding
+    EXPECT_NEAR(static_cast<double>(choice.parameters), dense_parameter_count(config) / 2.0, step);
+    RankQuestion free = choice.question;
+    free.fixed_gauge = false;
+    EXPECT_EQ(choose_ranks(free).question.fixed_gauge, false);
+    EXPECT_NE(choose_ranks(free).rows, choice.rows) << "ranks are lower where the gauge is stored";
+  }
 }
 
 TEST(RankChoice, KeepsSomePartsRicher) {
@@ -73,7 +91,8 @@ TEST(RankChoice, KeepsSomePartsRicher) {
     double kept = 0, dense = 0;
     for (const MapSpec& map : linear_maps(config)) {
       if (map.part != part) continue;
-      kept += static_cast<double>(tt::parameters(shape_of(config, map)));
+      const tt::WeightShape shape = shape_of(config, map);
+      kept += static_cast<double>(tt::parameters(shape) - tt::gauge_size(shape));
       dense += static_cast<double>(map.out * map.in);
     }
     return kept / dense;
@@ -88,8 +107,8 @@ TEST(RankChoice, KeepsSomePartsRicher) {
   EXPECT_NEAR(share(rich, MapPart::embedding), 1.5 * base, 0.02);
   EXPECT_NEAR(share(rich, MapPart::attention), 1.2 * base, 0.02);
   EXPECT_LT(base, share(plain, MapPart::feed_forward));
-  EXPECT_LE(parameter_count(rich), dense_parameter_count(rich) / 3);
-  EXPECT_GT(parameter_count(rich), dense_parameter_count(rich) / 3.05);
+  EXPECT_LE(stored_parameter_count(rich), dense_parameter_count(rich) / 3);
+  EXPECT_GT(stored_parameter_count(rich), dense_parameter_count(rich) / 3.05);
 
   // All equally rich is the plain question; a part that stays whole leaves the rest for the others.
   const Richness twice = parse_richness(poor, {"embedding=2", "attention=2", "ffn=2"});
@@ -97,8 +116,9 @@ TEST(RankChoice, KeepsSomePartsRicher) {
   EXPECT_EQ(poor.shapes, plain.shapes);
   apply_ratio(poor, 1.5, tt::ShapeKind::chain, parse_richness(poor, {"embedding=100"}));
   EXPECT_EQ(share(poor, MapPart::embedding), 1);
-  EXPECT_NEAR(static_cast<double>(dense_parameter_count(poor)) / static_cast<double>(parameter_count(poor)),
-              1.5, 0.02);
+  EXPECT_NEAR(
+      static_cast<double>(dense_parameter_count(poor)) / static_cast<double>(stored_parameter_count(poor)),
+      1.5, 0.02);
   // Even a part that may keep a hundredth only is whole at ratio 1.
   apply_ratio(poor, 1, tt::ShapeKind::chain, parse_richness(poor, {"ffn=0.01"}));
   EXPECT_TRUE(poor.shapes.empty());

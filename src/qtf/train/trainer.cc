@@ -6,6 +6,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/base/progress.h"
+#include "qtf/model/gauge.h"
 #include "qtf/model/guides.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/train/metrics.h"
@@ -103,7 +104,10 @@ class Run {
     }
     stepper_.set_steps_done(progress_.step);
     metrics_.emplace(job_.out, progress_.metrics_bytes);
-    if (!job_.resume) write_start();
+    if (!job_.resume) {
+      write_start();
+      for (const ordered_json& line : job_.before.metrics) metrics_->write(line);
+    }
     begin_ = last_checkpoint_ = Clock::now();
     if (job_.progress) {
       bar_.emplace(job_.name, bar_total(), stderr);
@@ -118,6 +122,10 @@ class Run {
   }
 
  private:
+  /// Steps and seconds as metrics.jsonl counts them.
+  int64_t all_steps(int64_t step) const { return job_.before.steps + step; }
+  double all_seconds() const { return job_.before.seconds + elapsed(); }
+
   double elapsed() const { return progress_.seconds + seconds_between(begin_, Clock::now()); }
   double share_done() const {
     if (options_.minutes > 0) return elapsed() / (60 * options_.minutes);
@@ -164,7 +172,7 @@ class Run {
   void write_start() {
     metrics_->write({{"event", "start"},
                      {"name", job_.name},
-                     {"parameters", job_.model->layout().size},
+                     {"parameters", model::stored_parameter_count(job_.model->config())},
                      {"train_tokens", job_.train.size()},
                      {"valid_tokens", job_.valid.size()},
                      {"batch", options_.batch},
@@ -242,9 +250,9 @@ class Run {
     flops += 6.0 * static_cast<double>(input.batch.rows() * job_.model->guide_layout().size);
     const double share = flops / took / peak_;
     metrics_->write({{"event", "step"},
-                     {"step", progress_.step},
-                     {"tokens", progress_.step * input.batch.rows()},
-                     {"seconds", elapsed()},
+                     {"step", all_steps(progress_.step)},
+                     {"tokens", all_steps(progress_.step) * input.batch.rows()},
+                     {"seconds", all_seconds()},
                      {"loss", result.nats_per_token},
                      {"learning_rate", input.learning_rate},
                      {"tokens_per_second", tokens / took},
@@ -286,9 +294,9 @@ class Run {
 
   void write_validation(const char* event, const Evaluation& e, int64_t step) {
     metrics_->write({{"event", event},
-                     {"step", step},
-                     {"tokens", step * options_.batch * context_},
-                     {"seconds", elapsed()},
+                     {"step", all_steps(step)},
+                     {"tokens", all_steps(step) * options_.batch * context_},
+                     {"seconds", all_seconds()},
                      {"loss", e.nats_per_token},
                      {"stderr", e.standard_error},
                      {"perplexity", e.perplexity()},

@@ -38,6 +38,13 @@ struct TrainOptions {
   uint64_t seed = 1;
 };
 
+/// What a run goes on from in its metrics.jsonl: another run's lines, steps and seconds.
+struct RunBefore {
+  int64_t steps = 0;
+  double seconds = 0;
+  std::vector<nlohmann::ordered_json> metrics;
+};
+
 /// Everything a run needs.
 struct TrainJob {
   model::Transformer<float>* model = nullptr;
@@ -51,6 +58,7 @@ struct TrainJob {
   TrainOptions options;
   /// With options.guided: what the guides begin as, in make_guide_layout's order; empty: random.
   AlignedVector<float> guides;
+  RunBefore before;  ///< its steps and seconds are counted in metrics.jsonl only
   bool resume = false;
   bool progress = true;  ///< a bar on stderr
 };

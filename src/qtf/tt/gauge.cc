@@ -157,6 +157,13 @@ bool can_fix_gauge(const WeightShape& shape) {
          shape.in_modes.size() == 1 && level_rank(shape, 0) < shape.in;
 }
 
+int64_t gauge_size(const WeightShape& shape) {
+  int64_t size = 0;
+  if (can_fix_gauge(shape))
+    for (const auto& [begin, end] : bond_blocks(shape)) size += (end - begin) * (end - begin);
+  return size;
+}
+
 template <class T>
 FixedChain<T> fix_gauge(const WeightShape& shape, const T* cores) {
   QTF_ASSERT(can_fix_gauge(with_free_gauge(shape)));
