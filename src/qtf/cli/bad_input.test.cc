@@ -89,6 +89,29 @@ TEST_F(BadInput, Texts) {
   }
 }
 
+TEST_F(BadInput, QuantumLayers) {
+  refuse_training({"--quantum", "qubits=6,fraction=0.3"}, "must be above 0 and below 0.3, got 0.3");
+  refuse_training({"--quantum", "qubits=40"}, "qubits must be 1 to 16, got 40");
+  refuse_training({"--quantum", "ansatz=stronly"}, "unknown ansatz 'stronly' (did you mean strongly?)");
+  refuse_training({"--quantum", "wires=3"}, "unknown key 'wires'; choose among qubits, layers");
+  refuse_training({"--quantum", ""}, "expected KEY=VALUE such as qubits=6");
+  const std::string dense = place_.train("dense"),
+                    quantum = place_.train("quantum", {"--quantum", "qubits=2,layers=1"}),
+                    classical =
+                        place_.train("classical", {"--quantum", "qubits=2,layers=1,ansatz=classical"});
+  refuse({"train", "--train", place_.book(), "--from", quantum, "--quantum", "qubits=3", "--out",
+          place_ / "new", "--steps", "1"},
+         "--quantum contradicts --from, whose model has a quantum layer; leave it out");
+  refuse({"eval", dense, "--text", place_.book(), "--shots", "10"},
+         "--shots and --noise are for models with");
+  refuse({"eval", dense, "--text", place_.book(), "--trace", place_ / "t"}, "has none");
+  refuse({"eval", quantum, "--text", place_.book(), "--noise", "depolarising=0.1"}, "depolarizing");
+  refuse({"eval", classical, "--text", place_.book(), "--shots", "10"},
+         "a classical map, which has no shots");
+  refuse({"compress", quantum, "--ratio", "2", "--calibrate", place_.book(), "--out", place_ / "new"},
+         "a model with a quantum layer cannot be compressed; leave the layer out first");
+}
+
 TEST_F(BadInput, TextsThatAreTooShort) {
   const std::string model = place_.train("model");
   const std::string text = place_.write("short.txt", "only twenty letters.");

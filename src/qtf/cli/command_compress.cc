@@ -278,6 +278,7 @@ void run(const Arguments& arguments, const Streams& streams) {
   const fs::path out = read_out(arguments);
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "compress");
+  compress::check_can_compress(loaded.model->config());
   const int64_t dense_parameters = model::dense_parameter_count(loaded.model->config());
 
   compress::CompressOptions options;

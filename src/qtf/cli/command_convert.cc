@@ -79,11 +79,14 @@ void run(const Arguments& arguments, const Streams& streams) {
 
   std::vector<std::string> notes;
   if (!loaded.tokenizer) notes.push_back(fmt::format("no tokenizer was read: {}", loaded.tokenizer_problem));
-  if (dense && !loaded.model->config().shapes.empty()) {
+  const model::ModelConfig& config = loaded.model->config();
+  if (!dense && config.quantum)
+    notes.push_back("the quantum layer stays, which only qtf reads; --dense leaves it out");
+  if (dense && (config.quantum || !config.shapes.empty())) {
     model::DenseModel multiplied = model::make_dense(*loaded.model, level);
     loaded.model = std::move(multiplied.model);
     notes.insert(notes.end(), multiplied.dropped.begin(), multiplied.dropped.end());
-  } else if (!loaded.model->config().shapes.empty()) {
+  } else if (!config.shapes.empty()) {
     notes.push_back("the tensor trains stay, which only qtf reads; --dense multiplies them out for others");
   }
   Cleanup cleanup(destination);

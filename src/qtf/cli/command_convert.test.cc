@@ -41,6 +41,17 @@ class Convert : public testing::Test {
   const Workplace place_;
 };
 
+TEST_F(Convert, NamesTheQuantumLayerThatItKeepsOrDrops) {
+  const std::string model = place_.train("quantum", {"--quantum", "qubits=2,layers=1"});
+  EXPECT_NE(convert(model, "kept").find("the quantum layer stays, which only qtf reads"), std::string::npos);
+  EXPECT_EQ(loss(place_ / "kept"), loss(model));
+  for (const auto& [name, flags] : std::vector<std::pair<std::string, std::vector<std::string>>>{
+           {"dense", {"--dense"}}, {"dense.gguf", {}}}) {
+    EXPECT_NE(convert(model, name, flags).find("the quantum layer of block 1 ("), std::string::npos) << name;
+    EXPECT_FALSE(call_json({"info", place_ / name}).contains("quantum"));
+  }
+}
+
 TEST_F(Convert, ACompressedModelLeavesAsDenseFilesOfTheSameFunction) {
   const std::string model = place_.train("chain", {"--ratio", "1.5", "--levels", "4", "--steps", "30"});
   const std::string out = convert(model, "chain.gguf");

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "qtf/base/file.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/text/corpus.h"
 #include "qtf/train/evaluate.h"
@@ -64,6 +66,10 @@ nlohmann::ordered_json to_json(const Measured& m, const model::LoadedModel& load
       {"vocabulary", loaded.model->config().vocabulary},
       {"tokenizer", loaded.tokenizer->fingerprint()},
   };
+  if (loaded.model->quantum()) {
+    json["routed_share"] = e.routed_share;
+    json["circuit_entropy"] = e.circuit_entropy;
+  }
   if (against) json["kl_divergence"] = e.kl_divergence, json["same_top"] = e.same_top;
   return json;
 }
@@ -83,7 +89,40 @@ void print_text(const nlohmann::ordered_json& json, std::ostream& out) {
     out << fmt::format("against          KL {:.5f} nats/token, same top token {:.2f} %\n",
                        number("kl_divergence"), 100 * number("same_top"));
   }
+  if (json.contains("routed_share")) {
+    out << fmt::format("quantum layer    {:.2f} % of the tokens routed, entanglement {:.4f} nats each\n",
+                       100 * number("routed_share"), number("circuit_entropy"));
+  }
   out << fmt::format("speed            {:.0f} tokens/s\n", number("tokens_per_second"));
+}
+
+/// How the circuit is read, if not exactly.
+void set_measurement(const Arguments& arguments, model::Transformer<float>& model) {
+  nn::Measurement measurement;
+  measurement.shots = arguments.integer("--shots");
+  if (arguments.given("--noise")) measurement.noise = quantum::parse_noise(arguments.text("--noise"));
+  measurement.seed = static_cast<uint64_t>(arguments.integer("--measurement-seed"));
+  if (measurement.exact()) return;
+  if (!model.quantum()) {
+    throw_input_error("eval", "--shots and --noise are for models with a quantum layer, which {} has not",
+                      arguments.text("MODEL"));
+  }
+  model.quantum()->set_measurement(measurement);
+}
+
+/// One JSON object a token.
+void write_trace(const std::filesystem::path& path, const train::Evaluation& e, int64_t layer) {
+  std::string lines;
+  for (const train::TokenRoute& route : e.routes) {
+    nlohmann::ordered_json line = {{"sequence", route.sequence},
+                                   {"position", route.position},
+                                   {"layer", layer},
+                                   {"entropy", route.entropy},
+                                   {"routed", route.routed}};
+    if (route.routed) line["circuit_entropy"] = route.circuit_entropy;
+    lines += line.dump() + "\n";
+  }
+  write_file_atomically(path, lines);
 }
 
 void run(const Arguments& arguments, const Streams& streams) {
@@ -103,9 +142,18 @@ void run(const Arguments& arguments, const Streams& streams) {
   options.context = arguments.integer("--context");
   options.stride = arguments.integer("--stride");
   options.level = read_level(arguments, loaded.model->config(), "eval");
+  options.circuit_entropy = loaded.model->quantum() != nullptr;
+  options.trace = arguments.given("--trace");
+  if (options.trace && !loaded.model->quantum()) {
+    throw_input_error("eval", "--trace tells what a quantum layer's router did, and {} has none",
+                      arguments.text("MODEL"));
+  }
+  set_measurement(arguments, *loaded.model);
   const auto measure = arguments.given("--separator") ? measure_documents : measure_text;
-  const auto json = to_json(measure(arguments, loaded, other.model.get(), options, pool), loaded,
-                            arguments.given("--against"));
+  const Measured measured = measure(arguments, loaded, other.model.get(), options, pool);
+  if (options.trace)
+    write_trace(arguments.text("--trace"), measured.evaluation, loaded.model->quantum()->block());
+  const auto json = to_json(measured, loaded, arguments.given("--against"));
   if (arguments.flag("--json")) {
     streams.out << json.dump() << "\n";
   } else {
@@ -154,6 +202,25 @@ const Command kEvalCommand{
           .help = "nested level, 1 the smallest; 0: the largest",
           .min = 0,
           .max = 4},
+         {.name = "--shots",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "0",
+          .help = "read a quantum layer's circuit by N measurements a token; 0: exactly",
+          .min = 0,
+          .max = 1e6},
+         {.name = "--noise",
+          .value = "CHANNEL=X,…",
+          .help = "simulate a noisy circuit: depolarizing=0.01,readout=0.02 (as of qtf circuit run)"},
+         {.name = "--measurement-seed",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "1",
+          .help = "of the shots",
+          .min = 0},
+         {.name = "--trace",
+          .value = "FILE",
+          .help = "write a JSON line a token: entropy, whether it was routed, its state's entanglement"},
          {.name = "--threads",
           .type = ValueType::integer,
           .value = "N",

@@ -40,6 +40,65 @@ TEST_F(Eval, PrintsOneObjectWhoseFiguresAgree) {
   EXPECT_LT(nats, std::log(257.0)) << "learned nothing";
 }
 
+TEST_F(Eval, TellsOfTheQuantumLayer) {
+  const std::string model = place_.train("quantum", {"--quantum", "qubits=3,layers=1,fraction=0.25",
+                                                     "--steps", "20", "--learning-rate", "0.01"});
+  const std::string trace = place_ / "trace.jsonl";
+  const json e = eval({"--trace", trace}, model);
+  EXPECT_GT(e.at("routed_share"), 0);
+  EXPECT_LE(e.at("routed_share"), 0.25);
+  EXPECT_GT(e.at("circuit_entropy"), 0);
+  std::istringstream lines(read_file(trace));
+  int64_t tokens = 0, routed = 0;
+  for (std::string line; std::getline(lines, line); ++tokens) {
+    const json token = json::parse(line);
+    EXPECT_EQ(token.at("layer"), 1);
+    EXPECT_EQ(token.contains("circuit_entropy"), token.at("routed").get<bool>());
+    routed += token.at("routed").get<bool>();
+  }
+  EXPECT_DOUBLE_EQ(e.at("routed_share"), static_cast<double>(routed) / static_cast<double>(tokens));
+  const json shots = eval({"--shots", "20"}, model), noise = eval({"--noise", "depolarizing=0.3"}, model);
+  EXPECT_NE(shots.at("nats_per_token"), e.at("nats_per_token"));
+  EXPECT_NE(noise.at("nats_per_token"), e.at("nats_per_token"));
+  EXPECT_EQ(shots.at("nats_per_token"), eval({"--shots", "20"}, model).at("nats_per_token"));
+  EXPECT_NE(shots.at("nats_per_token"),
+            eval({"--shots", "20", "--measurement-seed", "2"}, model).at("nats_per_token"));
+  EXPECT_FALSE(eval({}).contains("routed_share"));
+  EXPECT_NE(call({"eval", model, "--text", place_.book()}).out.find("% of the tokens routed"),
+            std::string::npos);
+
+  const json info = call_json({"info", model}).at("quantum");
+  EXPECT_EQ(info.at("block"), 1);
+  EXPECT_EQ(info.at("gates"), 3 + 3 + 3) << "embedding, rotations, ring";
+  EXPECT_EQ(info.at("two_qubit_gates"), 3);
+  EXPECT_NE(call({"info", model}).out.find("at most 25.0 % of the tokens, routed by score"),
+            std::string::npos);
+
+  const Result generated = call({"generate", model, "--prompt", "Line 1", "--tokens", "90", "--stats"});
+  EXPECT_NE(generated.err.find("quantum layer: "), std::string::npos) << generated.err;
+  EXPECT_NE(call({"report", model}).out.find("routed share"), std::string::npos);
+}
+
+TEST_F(Eval, ALayerMayBeAddedToATrainedModel) {
+  const std::string more = place_ / "more";
+  const Result result =
+      call({"train", "--train", place_.book(), "--from", model_, "--quantum", "qubits=2,layers=1", "--out",
+            more, "--steps", "2", "--batch", "2", "--learning-rate", "1e-9", "--quiet"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  const json before = eval({}), after = eval({}, more);
+  EXPECT_NEAR(before.at("nats_per_token"), after.at("nats_per_token"), 1e-5) << "a new layer adds nothing";
+  EXPECT_GT(after.at("routed_share"), 0);
+}
+
+TEST_F(Eval, ALayerComesAfterADenseStart) {
+  const std::string model =
+      place_.train("chain", {"--quantum", "qubits=2,layers=1", "--ratio", "1.5", "--steps", "8"});
+  const json info = call_json({"info", model});
+  EXPECT_EQ(info.at("quantum").at("qubits"), 2);
+  EXPECT_GT(info.at("ratio"), 1.2);
+  EXPECT_TRUE(eval({}, model).contains("routed_share"));
+}
+
 TEST_F(Eval, TextSaysTheSame) {
   const json e = eval({});
   const Result result = call({"eval", model_, "--text", place_.book()});

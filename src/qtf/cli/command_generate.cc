@@ -35,6 +35,10 @@ void run(const Arguments& arguments, const Streams& streams) {
   streams.err << fmt::format("prompt {} tokens in {:.1f} ms, {} tokens at {:.0f} tokens/s\n",
                              result.prompt_tokens, 1e3 * result.prompt_seconds, result.tokens.size(),
                              static_cast<double>(result.tokens.size()) / result.decode_seconds);
+  if (!loaded.model->quantum()) return;
+  streams.err << fmt::format("quantum layer: {} of {} tokens routed ({:.2f} %)\n", result.routed,
+                             result.passed,
+                             100 * static_cast<double>(result.routed) / static_cast<double>(result.passed));
 }
 
 }  // namespace
@@ -110,7 +114,9 @@ const Command kGenerateCommand{
                  .help = "0: all cores; the text does not depend on it",
                  .min = 0,
                  .max = 1024},
-                {.name = "--stats", .type = ValueType::flag, .help = "print speeds on standard error"}},
+                {.name = "--stats",
+                 .type = ValueType::flag,
+                 .help = "print speeds, and the share of routed tokens, on standard error"}},
     .run = run,
 };
 

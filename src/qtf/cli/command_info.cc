@@ -6,6 +6,7 @@
 #include "qtf/base/parse.h"
 #include "qtf/cli/command.h"
 #include "qtf/model/model_folder.h"
+#include "qtf/quantum/resources.h"
 
 namespace qtf::cli {
 namespace {
@@ -20,28 +21,72 @@ ordered_json map_json(const model::MapParameters& map) {
           {"macs", tt::macs(map.shape)}};
 }
 
+/// The quantum layer: sizes, cost and what a device would need to run the circuit.
+ordered_json quantum_json(const model::ModelConfig& c) {
+  const model::QuantumConfig& q = *c.quantum;
+  ordered_json json = {{"block", model::quantum_block(c)},
+                       {"qubits", q.circuit.qubits},
+                       {"layers", q.circuit.layers},
+                       {"ansatz", nn::info(q.circuit.kind).name},
+                       {"fraction", q.fraction()},
+                       {"train", q.train},
+                       {"routing", model::to_string(q.routing)},
+                       {"parameters", model::quantum_parameters(c)},
+                       {"circuit_parameters", q.circuit.weights()},
+                       {"macs_any_token", nn::quantum_macs_any(c.width)},
+                       {"macs_routed_token", nn::quantum_macs_routed(q.circuit, c.width)}};
+  const auto circuit = nn::inner_circuit(q.circuit);
+  if (!circuit) return json;
+  const quantum::Resources resources = quantum::count_resources(*circuit);
+  json["gates"] = resources.gates, json["two_qubit_gates"] = resources.two_qubit_gates;
+  json["depth"] = resources.depth;
+  return json;
+}
+
 ordered_json to_json(const model::LoadedModel& loaded) {
   const model::ModelConfig& c = loaded.model->config();
   const int64_t parameters = model::parameter_count(c), dense = model::dense_parameter_count(c);
   ordered_json layers = ordered_json::array();
   for (const auto& map : loaded.model->layout().maps) layers.push_back(map_json(map));
-  return {{"architecture",
-           {{"family", c.family == model::Family::llama ? "llama" : "gpt2"},
-            {"vocabulary", c.vocabulary},
-            {"width", c.width},
-            {"layers", c.layers},
-            {"heads", c.heads},
-            {"kv_heads", c.kv_heads},
-            {"feed_forward", c.feed_forward},
-            {"context", c.context},
-            {"tied", c.tied},
-            {"levels", model::level_count(c)}}},
-          {"parameters", parameters},
-          {"dense_parameters", dense},
-          {"ratio", static_cast<double>(dense) / static_cast<double>(parameters)},
-          {"bytes", loaded.bytes},
-          {"macs_per_token", model::macs_per_token(c, (c.context - 1) / 2)},
-          {"layers", layers}};
+  ordered_json json = {{"architecture",
+                        {{"family", c.family == model::Family::llama ? "llama" : "gpt2"},
+                         {"vocabulary", c.vocabulary},
+                         {"width", c.width},
+                         {"layers", c.layers},
+                         {"heads", c.heads},
+                         {"kv_heads", c.kv_heads},
+                         {"feed_forward", c.feed_forward},
+                         {"context", c.context},
+                         {"tied", c.tied},
+                         {"levels", model::level_count(c)}}},
+                       {"parameters", parameters},
+                       {"dense_parameters", dense},
+                       {"ratio", static_cast<double>(dense) / static_cast<double>(parameters)},
+                       {"bytes", loaded.bytes},
+                       {"macs_per_token", model::macs_per_token(c, (c.context - 1) / 2)},
+                       {"layers", layers}};
+  if (c.quantum) json["quantum"] = quantum_json(c);
+  return json;
+}
+
+void print_quantum(const ordered_json& q, std::ostream& out) {
+  out << fmt::format(
+      "\nquantum layer    after the attention of block {}: {} qubits, {} layers, ansatz {}{}; at most {:.1f} "
+      "% of "
+      "the tokens, routed by {}\n",
+      q.at("block").get<int64_t>(), q.at("qubits").get<int>(), q.at("layers").get<int>(),
+      q.at("ansatz").get<std::string>(), q.at("train").get<bool>() ? "" : " (not trained)",
+      100 * q.at("fraction").get<double>(),
+      q.at("routing").get<std::string>() == "gate" ? "score" : "chance");
+  out << fmt::format(
+      "                 {} parameters ({} of the circuit), {} MACs a token and {} a routed one",
+      q.at("parameters").get<int64_t>(), q.at("circuit_parameters").get<int64_t>(),
+      q.at("macs_any_token").get<int64_t>(), q.at("macs_routed_token").get<int64_t>());
+  if (q.contains("gates")) {
+    out << fmt::format("; {} gates, {} of them on two qubits, depth {}", q.at("gates").get<int64_t>(),
+                       q.at("two_qubit_gates").get<int64_t>(), q.at("depth").get<int64_t>());
+  }
+  out << "\n";
 }
 
 void print_text(const ordered_json& json, std::ostream& out) {
@@ -67,6 +112,7 @@ void print_text(const ordered_json& json, std::ostream& out) {
                        fmt::format("{} x {}", map.at("out").get<int64_t>(), map.at("in").get<int64_t>()),
                        map.at("shape").get<std::string>(), map.at("parameters").get<int64_t>(), 100 * share);
   }
+  if (json.contains("quantum")) print_quantum(json.at("quantum"), out);
 }
 
 void run(const Arguments& arguments, const Streams& streams) {

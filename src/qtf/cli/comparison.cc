@@ -56,6 +56,8 @@ const std::vector<Metric>& metrics() {
        [](Run r) { return text_or_dash(r.best().word_perplexity, "{:.2f}"); }},
       {"bits/byte", "loss in bits a byte of text, comparable between tokenizers",
        [](Run r) { return text_or_dash(r.best().bits_per_byte, "{:.4f}"); }},
+      {"routed share", "of the validation's tokens, through the quantum layer",
+       [](Run r) { return text_or_dash(100 * r.best().routed_share, "{:.2f} %"); }},
       {"training tokens/s", "median over the steps",
        [](Run r) { return count_or_dash(r.tokens_per_second()); }},
       {"training time", "minutes and seconds",

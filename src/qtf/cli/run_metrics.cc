@@ -53,7 +53,8 @@ ValidMetrics valid_metrics(const Json& line, int64_t step) {
           .stderr_loss = number(line, "stderr"),
           .perplexity = number(line, "perplexity"),
           .word_perplexity = number(line, "word_perplexity"),
-          .bits_per_byte = number(line, "bits_per_byte")};
+          .bits_per_byte = number(line, "bits_per_byte"),
+          .routed_share = number(line, "routed_share")};
 }
 
 void read_end(const Json& line, RunMetrics& run) {

@@ -33,6 +33,7 @@ struct ValidMetrics {
   double perplexity = kMissing;
   double word_perplexity = kMissing;
   double bits_per_byte = kMissing;
+  double routed_share = kMissing;  ///< of the tokens, with a quantum layer
 };
 
 /// One run. An unfinished one lacks what only the end tells.

@@ -112,6 +112,12 @@ const std::vector<Option>& train_options() {
        .help = "nested ranks a chain, all trained (sandwich, distilled from the largest)",
        .min = 1,
        .max = 4},
+      {.name = "--quantum",
+       .value = "KEY=VALUE,…",
+       .help =
+           "add a quantum layer: qubits=6,layers=2,ansatz=strongly,fraction=0.2 (at most this share of any "
+           "prefix' tokens passes, below 0.3); to compare with, ansatz=basic|ladder|none|classical, train=0, "
+           "routing=random"},
       {.name = "--steps",
        .type = ValueType::integer,
        .value = "N",

@@ -17,9 +17,10 @@ namespace {
 constexpr int64_t kCalibrationTokens = 16384;
 constexpr int64_t kWindow = 256;
 
-/// Settings that the dense part does not share.
+/// Settings that the dense part does not share. A quantum layer comes after it, as compression takes none.
 constexpr std::string_view kOfTheRest[] = {"--ratio",       "--ratio-shape",    "--levels",
-                                           "--dense-first", "--teacher-weight", "--teacher-temperature"};
+                                           "--dense-first", "--teacher-weight", "--teacher-temperature",
+                                           "--quantum"};
 
 /// What says otherwise how chains begin or which ranks they have.
 constexpr const char* kOtherBeginnings[] = {"--from", "--teacher", "--guided", "--shape", "--richness"};
@@ -115,6 +116,7 @@ bool has_finished_parent(const Arguments& given) {
 }
 
 void check_ratio(const Arguments& settings, const model::ModelConfig& dense) {
+  if (settings.given("--quantum")) model::parse_quantum(settings.text("--quantum"));
   const model::ModelConfig config = with_ratio(settings, dense);
   model::ModelConfig levelled = config;
   model::apply_levels(levelled, static_cast<int>(settings.integer("--levels")));

@@ -208,6 +208,7 @@ model::ModelConfig read_sizes(const Arguments& a) {
     if (!a.given("--kv-heads")) config.kv_heads = config.heads;
     if (!a.given("--feed-forward")) config.feed_forward = 4 * config.width;
   }
+  if (a.given("--quantum")) config.quantum = model::parse_quantum(a.text("--quantum"));
   model::validate(config);
   return config;
 }
@@ -246,19 +247,25 @@ void take_model(const Arguments& a, TrainSetup& setup, std::ostream& notes) {
   if (model::has_fixed_gauge(loaded.model->config())) loaded.model = model::with_free_gauge(*loaded.model);
   model::ModelConfig config = loaded.model->config();
   setup.decisions = apply_shapes(a, config);
+  const bool new_layer = a.given("--quantum");
+  if (new_layer && config.quantum)
+    throw_input_error("train", "--quantum contradicts --from, whose model has a quantum layer; leave it out");
+  if (new_layer) config.quantum = model::parse_quantum(a.text("--quantum"));
   if (a.number("--guided") > 0)
     setup.job.guides = model::guides_from(*loaded.model, model::make_guide_layout(config));
-  if (config.shapes == loaded.model->config().shapes) {
+  if (config.shapes == loaded.model->config().shapes && !new_layer) {
     setup.model = std::move(loaded.model);
     return;
   }
-  model::Reshaped reshaped = model::reshape(*loaded.model, config);
+  model::Reshaped reshaped =
+      model::reshape(*loaded.model, config, static_cast<uint64_t>(a.integer("--seed")));
+  setup.model = std::move(reshaped.model);
+  if (reshaped.maps.empty()) return;
   const auto [least, most] =
       std::minmax_element(reshaped.maps.begin(), reshaped.maps.end(),
                           [](const auto& x, const auto& y) { return x.error < y.error; });
   notes << fmt::format("Decomposed {} maps of {}: relative errors of the weights {:.3f} to {:.3f}\n",
                        reshaped.maps.size(), a.text("--from"), least->error, most->error);
-  setup.model = std::move(reshaped.model);
 }
 
 /// Validation text: its own file, or the last twentieth of the training text.
@@ -319,6 +326,11 @@ void take_parent(const Arguments& a, const text::Corpus& corpus, const model::Lo
   setup.tokenizer = parent.tokenizer;
   choose_ranges(a, corpus, setup);
   setup.model = compress_parent(a, *parent.model, setup.job.train, pool, setup.decisions);
+  if (a.given("--quantum")) {
+    model::ModelConfig config = setup.model->config();
+    config.quantum = model::parse_quantum(a.text("--quantum"));
+    setup.model = model::reshape(*setup.model, config, static_cast<uint64_t>(a.integer("--seed"))).model;
+  }
   notes << "Compressed the dense model; now the chains are trained, with it as teacher\n";
 }
 

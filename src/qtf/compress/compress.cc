@@ -237,9 +237,18 @@ std::unique_ptr<model::Transformer<float>> dense_copy(const model::Transformer<f
   return dense;
 }
 
+void check_can_compress(const model::ModelConfig& config) {
+  if (!config.quantum) return;
+  throw_input_error(
+      "compress",
+      "a model with a quantum layer cannot be compressed; leave the layer out first (qtf convert "
+      "--dense), and train a new one after it (qtf train --from COMPRESSED --quantum ...)");
+}
+
 Compressed compress(const model::Transformer<float>& original, const Calibration& calibration,
                     const Sequences& text, const CompressOptions& options, ThreadPool& pool) {
   if (options.max_parameters.empty()) throw_input_error("compress", "no number of parameters is asked for");
+  check_can_compress(original.config());
   return Compressor(original, calibration, text, options, pool).run();
 }
 

@@ -49,6 +49,9 @@ struct Compressed {
 std::unique_ptr<model::Transformer<float>> dense_copy(const model::Transformer<float>& model,
                                                       ThreadPool& pool);
 
+/// Throws InputError, saying what to do, for a model that cannot be compressed: one with a quantum layer.
+void check_can_compress(const model::ModelConfig& config);
+
 /// Compresses a dense model (as dense_copy makes it). text: what it was calibrated on; empty: no
 /// error-correcting targets. Throws InputError for a number of parameters that cannot be reached, saying the
 /// smallest that can.

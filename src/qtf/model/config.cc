@@ -6,6 +6,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/base/parse.h"
+#include "qtf/nn/quantum_layer.h"
 
 namespace qtf::model {
 
@@ -152,6 +153,7 @@ void validate(const ModelConfig& c) {
                       c.rope_theta);
   }
   check_shapes(c);
+  if (c.quantum) validate(*c.quantum, "model");
 }
 
 std::string block_prefix(Family family, int64_t layer) {
@@ -231,16 +233,28 @@ tt::WeightShape shape_of(const ModelConfig& config, const MapSpec& map) {
 
 namespace {
 
-/// Parameters outside the linear maps: norms, biases, learned positions.
+/// Parameters outside the linear maps: norms, biases, learned positions, the quantum layer.
 int64_t other_parameters(const ModelConfig& c) {
   const int64_t norm = c.family == Family::llama ? c.width : 2 * c.width;
-  int64_t count = (2 * c.layers + 1) * norm;
+  int64_t count = (2 * c.layers + 1) * norm + quantum_parameters(c);
   if (c.family == Family::gpt2) count += c.context * c.width;
   for (const MapSpec& map : linear_maps(c)) count += map.bias ? map.out : 0;
   return count;
 }
 
 }  // namespace
+
+int64_t quantum_block(const ModelConfig& config) {
+  return config.layers / 2;
+}
+
+int64_t quantum_parameters(const ModelConfig& config) {
+  if (!config.quantum) return 0;
+  const int64_t qubits = config.quantum->circuit.qubits, width = config.width;
+  // Norm, projections, circuit, gate; the score's weights, bias and signal, threshold and quantiles.
+  return width + 2 * qubits * width + qubits + config.quantum->circuit.weights() + 1 + width + 3 +
+         kEntropyQuantiles;
+}
 
 int64_t parameter_count(const ModelConfig& config) {
   int64_t count = other_parameters(config);
@@ -260,6 +274,11 @@ int64_t macs_per_token(const ModelConfig& config, int64_t position, int level) {
     if (map.part == MapPart::embedding && !config.tied) continue;
     const tt::WeightShape shape = shape_of(config, map);
     macs += tt::macs(shape, shape.levels.empty() ? 0 : level);
+  }
+  if (config.quantum) {
+    macs += nn::quantum_macs_any(config.width) +
+            config.quantum->fraction_ppm * nn::quantum_macs_routed(config.quantum->circuit, config.width) /
+                1'000'000;
   }
   return macs;
 }

@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "qtf/model/quantum_config.h"
 #include "qtf/tt/weight_shape.h"
 
 namespace qtf::model {
@@ -31,6 +33,7 @@ struct ModelConfig {
   int32_t eos_token = -1;  ///< ends a generated text; -1: none
   /// Shapes of the maps that are not dense, by map name (see linear_maps()).
   std::map<std::string, tt::WeightShape> shapes;
+  std::optional<QuantumConfig> quantum;  ///< the quantum layer, if it has one
 
   int64_t head_dim() const { return width / heads; }
   int64_t kv_width() const { return kv_heads * head_dim(); }
@@ -82,12 +85,19 @@ std::vector<MapSpec> maps_called(const ModelConfig& config, std::string_view tar
 /// The shape that a map has in this model.
 tt::WeightShape shape_of(const ModelConfig& config, const MapSpec& map);
 
+/// The block after whose attention a quantum layer sits: ⌊L/2⌋, counted from 0.
+int64_t quantum_block(const ModelConfig& config);
+
+/// Numbers of the quantum layer and its router; 0 without one.
+int64_t quantum_parameters(const ModelConfig& config);
+
 /// Numbers stored in the whole model, with these shapes and all dense.
 int64_t parameter_count(const ModelConfig& config);
 int64_t dense_parameter_count(const ModelConfig& config);
 
 /// Multiply-accumulates for one token at the given position of a sequence (attention over `position + 1`
-/// tokens), embedding lookup left out.
+/// tokens), embedding lookup left out. Of a quantum layer its projections, of the routed share of the tokens,
+/// and the router; the circuit's simulation is not counted in MACs.
 int64_t macs_per_token(const ModelConfig& config, int64_t position, int level = 0);
 
 /// Sets shapes from requests such as "ffn=chain:rank=48", "attention=dense", "up_proj=btt:rank=2": a part, or

@@ -11,6 +11,11 @@ namespace {
 
 std::vector<std::string> dropped(const ModelConfig& config, int level) {
   std::vector<std::string> notes;
+  if (config.quantum) {
+    notes.push_back(fmt::format(
+        "the quantum layer of block {} ({} numbers, {}): its tokens pass unchanged, which changes the model",
+        quantum_block(config), format_count(quantum_parameters(config)), to_string(*config.quantum)));
+  }
   if (config.shapes.empty()) return notes;
   notes.push_back(fmt::format("{} map{} stored as tensor trains: multiplied out, {} numbers become {}",
                               config.shapes.size(), config.shapes.size() == 1 ? "" : "s",
@@ -31,6 +36,7 @@ DenseModel make_dense(const Transformer<float>& model, int level) {
   DenseModel dense;
   dense.dropped = dropped(config, level);
   config.shapes.clear();
+  config.quantum.reset();
   dense.model = std::make_unique<Transformer<float>>(config);
   const ParameterLayout &from = model.layout(), &to = dense.model->layout();
   Arena scratch;
@@ -43,7 +49,8 @@ DenseModel make_dense(const Transformer<float>& model, int level) {
     const bool of_map = std::any_of(from.maps.begin(), from.maps.end(), [&](const MapParameters& map) {
       return p.offset >= map.offset && p.offset < map.offset + map.size;
     });
-    if (of_map) continue;
+    const bool of_quantum = from.quantum && p.offset >= from.quantum->begin && p.offset < from.quantum->end;
+    if (of_map || of_quantum) continue;
     std::copy_n(model.parameters().data() + p.offset, p.size,
                 dense.model->parameters().data() + to.find(p.name).offset);
   }

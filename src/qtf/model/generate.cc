@@ -91,7 +91,17 @@ class Writer {
   }
 
   bool full() const { return cache_.length() == model_.config().context; }
-  void forget() { cache_.truncate(0); }
+  void forget() {
+    count();
+    cache_.truncate(0);
+  }
+
+  /// Tokens read and routed so far, and those of the cache.
+  void count() {
+    passed += cache_.length();
+    routed += cache_.routed_before(cache_.length());
+  }
+  int64_t passed = 0, routed = 0;
 
  private:
   const Transformer<float>& model_;
@@ -181,6 +191,8 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
   }
   show(text.finish());
   result.decode_seconds = seconds_since(start);
+  writer.count();
+  result.passed = writer.passed, result.routed = writer.routed;
   return result;
 }
 

@@ -27,6 +27,8 @@ struct Generation {
   double prompt_seconds = 0;
   double decode_seconds = 0;  ///< of tokens.size() tokens
   bool stopped = false;       ///< by a stop text or the end-of-text token
+  int64_t passed = 0;         ///< tokens that the model read, again where older ones were forgotten
+  int64_t routed = 0;         ///< of those, through the quantum layer
 };
 
 /// Continues `prompt`. `stream` gets the text in pieces that are whole UTF-8 characters, as soon as no stop

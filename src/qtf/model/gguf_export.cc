@@ -89,6 +89,8 @@ class TensorWriter {
 std::vector<std::string> save_gguf(const std::filesystem::path& path, const Transformer<float>& model,
                                    const text::Tokenizer* tokenizer, io::TensorType type) {
   const ModelConfig& config = model.config();
+  if (config.quantum)
+    throw_input_error("convert", "GGUF cannot hold a quantum layer; leave it out first (make_dense)");
   if (!config.shapes.empty())
     throw_input_error("convert", "GGUF holds dense weights only; multiply the tensor trains out first");
   io::GgufWriter writer;

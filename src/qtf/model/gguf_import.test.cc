@@ -126,7 +126,7 @@ TEST(GgufImport, AHeadThatRepeatsTheEmbeddingIsTied) {
   EXPECT_TRUE(file.load().model->config().tied);
   const TemporaryFolder folder;
   for (const SmallModel& small : small_models()) {
-    if (!small.shapes.empty()) continue;
+    if (!small.shapes.empty() || !small.quantum.empty()) continue;
     Transformer<float> model(small_config(small));
     randomise(model);
     save_gguf(folder / small.name, model, nullptr, io::TensorType::q8_0);
@@ -141,9 +141,18 @@ TEST(GgufExport, RefusesTensorTrains) {
   EXPECT_FALSE(fs::exists(folder / "x.gguf"));
 }
 
+TEST(GgufExport, RefusesAQuantumLayer) {
+  const TemporaryFolder folder;
+  ModelConfig config = small_config(small_models().front());
+  config.quantum.emplace();
+  const Transformer<float> model(config);
+  EXPECT_THROW(save_gguf(folder / "x.gguf", model, nullptr, io::TensorType::f32), InputError);
+  EXPECT_FALSE(fs::exists(folder / "x.gguf"));
+}
+
 TEST(GgufNames, EveryTensorHasAnotherName) {
   for (const SmallModel& small : small_models()) {
-    if (!small.shapes.empty()) continue;
+    if (!small.shapes.empty() || !small.quantum.empty()) continue;
     const ModelConfig config = small_config(small);
     std::set<std::string> names;
     for (const Parameter& p : make_layout(config).parameters)

@@ -1,6 +1,7 @@
 #include "qtf/model/inference.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "qtf/nn/decode.h"
 
@@ -69,11 +70,16 @@ OwnRows<T> own_rows(const NewTokens<T>& all, Range slice, const TeamMember& memb
 template <class T>
 void Inference<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Matrix<T> entropy) {
   const NewTokens<T> tokens = model_.new_tokens(chunks);
+  if (model_.quantum()) {
+    routed_.resize(std::max(routed_.size(), tokens.tokens.size()));
+    selections_.resize(std::max(selections_.size(), tokens.tokens.size()));
+  }
   if (tokens.rows() <= kFewRows) {
     forward_few(tokens, level, hidden, entropy);
   } else {
     forward_many(tokens, level, hidden, entropy);
   }
+  if (model_.quantum()) keep_routes<T>(tokens.segments, routed_.data());
   for (size_t i = 0; i < chunks.size(); ++i) chunks[i].cache->advance(tokens.segments[i].rows);
 }
 
@@ -91,7 +97,12 @@ void Inference<T>::forward_few(const NewTokens<T>& tokens, int level, Matrix<T> 
     if (member.index() == 0)
       model_.embed(tokens.tokens, tokens.segments, buffers[0], nullptr, level, scratch);
     member.barrier();
-    const nn::Pass<T> pass{tokens.segments, rows, level, {}, &member, entropies};
+    nn::Pass<T> pass{tokens.segments, rows, level, {}, &member, entropies};
+    std::optional<RoutedPass<T>> routing;
+    if (const QuantumPath<T>* path = model_.quantum()) {
+      routing.emplace(*path, tokens.segments, RouteTrace<T>{.routed = routed_.data()});
+      pass.middle = &*routing, pass.middle_layer = path->block();
+    }
     for (size_t i = 0; i < blocks.size(); ++i) {
       nn::block_decode<T>(blocks[i], model_.spec_, pass, static_cast<int64_t>(i), buffers[i % 2],
                           buffers[1 - i % 2], activations, scratch);
@@ -107,11 +118,15 @@ void Inference<T>::forward_few(const NewTokens<T>& tokens, int level, Matrix<T> 
 template <class T>
 void Inference<T>::forward_many(const NewTokens<T>& tokens, int level, Matrix<T> hidden, Matrix<T> entropy) {
   const int64_t width = model_.config_.width;
+  const QuantumPath<T>* path = model_.quantum();
   const auto job = [&](TeamMember& member) {
     const int64_t step = kRowsAtOnce * member.size();
+    std::optional<RoutedPass<T>> routing;
+    if (path) routing.emplace(*path, tokens.segments, RouteTrace<T>{.routed = routed_.data()});
     for (int64_t begin = 0; begin < tokens.rows(); begin += step) {
       const ArenaScope scope(arena(member));
-      const OwnRows<T> own = own_rows(tokens, {begin, std::min(tokens.rows(), begin + step)}, member);
+      const Range slice{begin, std::min(tokens.rows(), begin + step)};
+      const OwnRows<T> own = own_rows(tokens, slice, member);
       const auto matrix = [&] {
         return Matrix<T>(arena(member).template allocate<T>(own.rows() * width), own.rows(), width);
       };
@@ -119,8 +134,12 @@ void Inference<T>::forward_many(const NewTokens<T>& tokens, int level, Matrix<T>
       const Matrix<T> own_entropy = entropy_rows(entropy, own.rows(), arena(member));
       const auto entropies = row_pointers(own_entropy);
       model_.embed(own.tokens, own.segments, x, nullptr, level, arena(member));
-      model_.run_blocks({own.segments, own.rows(), level, {}, &member, entropies}, x, mine, nullptr,
-                        arena(member));
+      nn::Pass<T> pass{own.segments, own.rows(), level, {}, &member, entropies};
+      if (path) {
+        routing->take_slice(slice, own.places, selections_.data());
+        pass.middle = &*routing, pass.middle_layer = path->block();
+      }
+      model_.run_blocks(pass, x, mine, nullptr, arena(member));
       for (size_t i = 0; i < own.places.size(); ++i) {
         const nn::Segment<T>& segment = own.segments[i];
         std::copy_n(mine.row(segment.row), segment.rows * width, hidden.row(own.places[i]));

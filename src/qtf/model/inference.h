@@ -40,7 +40,9 @@ class Inference {
   const Transformer<T>& model_;
   InferenceOptions options_;
   Team team_;
-  std::vector<Arena> arenas_;  // one a worker
+  std::vector<Arena> arenas_;    // one a worker
+  std::vector<uint8_t> routed_;  // of the pass, with a quantum layer
+  std::vector<T> selections_;
 };
 
 }  // namespace qtf::model

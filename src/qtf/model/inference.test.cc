@@ -143,6 +143,55 @@ TEST_P(EverySmallModel, ABatchHasTheBitsOfEachAlone) {
   }
 }
 
+/// How many tokens passed the quantum layer, of every prefix.
+std::vector<int64_t> routed_counts(const nn::KvCache<float>& cache) {
+  std::vector<int64_t> counts;
+  for (int64_t t = 0; t <= cache.length(); ++t) counts.push_back(cache.routed_before(t));
+  return counts;
+}
+
+// The cap at every prefix of every sequence, and the same decisions whole, in pieces, by any number of
+// threads and after a cache was cut back.
+TEST_P(EverySmallModel, RoutesTheSameTokensHoweverTheyCome) {
+  const ModelConfig& config = model_.config();
+  const int64_t ppm = config.quantum ? config.quantum->fraction_ppm : 0;
+  int64_t routed_in_all = 0;
+  for (uint64_t text = 0; text < 10; ++text) {
+    const auto tokens = random_tokens(24, 50 + text);
+    Result result(config, 24);
+    Arena arena;
+    std::vector<uint8_t> routed(24);
+    model_.hidden_states({tokens, tokens, 1, 24}, 0, result.hidden_rows(config, 0, 24), arena, {},
+                         {.routed = routed.data()});
+    std::vector<int64_t> want = {0};
+    for (int64_t t = 0; t < 24; ++t) {
+      want.push_back(want.back() + routed[static_cast<size_t>(t)]);
+      EXPECT_LE(1'000'000 * want.back(), ppm * (t + 1)) << "prefix " << t + 1;
+    }
+    routed_in_all += want.back();
+    for (const int threads : kThreads) {
+      ThreadPool pool(threads);
+      Inference<float> inference(model_, pool, kShareAll);
+      for (const std::vector<int64_t>& pieces :
+           {std::vector<int64_t>{24}, {20, 4}, std::vector<int64_t>(24, 1)}) {
+        auto cache = model_.make_cache(24);
+        const auto extend = [&](int64_t rows) {
+          const Chunk<float> chunk{
+              std::span(tokens).subspan(static_cast<size_t>(cache.length()), static_cast<size_t>(rows)),
+              &cache};
+          inference.forward({&chunk, 1}, 0, result.hidden_rows(config, 0, rows));
+        };
+        for (const int64_t rows : pieces) extend(rows);
+        EXPECT_EQ(routed_counts(cache), want) << threads << " threads, " << pieces.size() << " pieces";
+        cache.truncate(9);
+        extend(15);
+        EXPECT_EQ(routed_counts(cache), want) << "cut back and extended again";
+      }
+    }
+  }
+  EXPECT_EQ(routed_in_all > 0, config.quantum.has_value());
+}
+
 TEST_P(EverySmallModel, EntropiesAreThoseOfWholeSequences) {
   const ModelConfig& config = model_.config();
   const auto tokens = random_tokens(48, 6);
@@ -175,6 +224,24 @@ TEST(Inference, ALongPromptHasOneThreadsBits) {
   Inference<float> inference(model, pool);
   EXPECT_EQ(in_pieces(inference, model, tokens, {1100}, 0), want);
   EXPECT_EQ(in_pieces(inference, model, tokens, {1, 600, 16, 483}, 0), want);
+}
+
+TEST(Inference, ALongPromptIsRoutedAsOneThreadDoes) {
+  ModelConfig config = small_config(small_models().front());
+  config.width = 64, config.feed_forward = 100, config.context = 1100;
+  config.quantum = parse_quantum("qubits=4,layers=1,fraction=0.29");
+  Transformer<float> model(config);
+  randomise(model);
+  model.parameters()[static_cast<size_t>(model.layout().quantum->threshold)] = 0;
+  const auto tokens = random_tokens(1100, 4);
+  for (const int threads : {2, 3}) {
+    ThreadPool pool(threads);
+    model.prepare(tt::Use::inference, pool);
+    const Result want = alone(model, tokens, 0);
+    Inference<float> inference(model, pool);
+    EXPECT_EQ(in_pieces(inference, model, tokens, {1100}, 0), want);
+    EXPECT_EQ(in_pieces(inference, model, tokens, {1, 600, 16, 483}, 0), want);
+  }
 }
 
 TEST(Inference, RefusesWhatDoesNotFitAndGoesOn) {

@@ -196,6 +196,27 @@ auto naming_file(const std::string& place, const Act& act) {
   }
 }
 
+ordered_json quantum_json(const QuantumConfig& q) {
+  return {
+      {"qubits", q.circuit.qubits}, {"layers", q.circuit.layers}, {"ansatz", nn::info(q.circuit.kind).name},
+      {"fraction", q.fraction()},   {"train", q.train},           {"routing", to_string(q.routing)}};
+}
+
+QuantumConfig read_quantum(const Reader& r) {
+  QuantumConfig q;
+  const auto size = [&](const char* key) {
+    return static_cast<int>(
+        std::clamp<int64_t>(r.integer(key), -1, 1 << 20));  // validate() says what is too much
+  };
+  q.circuit = {naming_file(r.place(), [&] { return nn::parse_inner_kind(r.text("ansatz", "strongly")); }),
+               size("qubits"), size("layers")};
+  q.fraction_ppm = fraction_to_ppm(r.number("fraction", -1), r.place());
+  q.train = r.boolean("train", true);
+  q.routing = parse_routing(r.text("routing", "gate"), r.place());
+  validate(q, r.place());
+  return q;
+}
+
 void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFile& file) {
   const Reader reader(json, place + ": \"qtf\"");
   const int64_t version = reader.integer("format_version");
@@ -204,6 +225,7 @@ void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFi
                       version, kFormatVersion);
   }
   file.tokenizer_fingerprint = reader.text("tokenizer_fingerprint", "");
+  if (reader.has("quantum")) file.config.quantum = read_quantum(reader.object("quantum"));
   if (!reader.has("shapes")) return;
   if (!json.at("shapes").is_object()) throw_io_error(place, "\"shapes\" must be an object");
   const std::vector<MapSpec> maps = linear_maps(file.config);
@@ -239,6 +261,7 @@ std::string config_to_json(const ModelConfig& config, const std::string& tokeniz
                  {"shapes", shapes},
                  {"levels", level_count(config)},
                  {"tokenizer_fingerprint", tokenizer_fingerprint}};
+  if (config.quantum) json["qtf"]["quantum"] = quantum_json(*config.quantum);
   return json.dump(2) + "\n";
 }
 

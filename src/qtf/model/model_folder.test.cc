@@ -53,7 +53,7 @@ bool same_config(const ModelConfig& a, const ModelConfig& b) {
          a.heads == b.heads && a.kv_heads == b.kv_heads && a.feed_forward == b.feed_forward &&
          a.context == b.context && a.tied == b.tied && a.norm_epsilon == b.norm_epsilon &&
          a.rope_theta == b.rope_theta && a.bos_token == b.bos_token && a.eos_token == b.eos_token &&
-         a.shapes == b.shapes;
+         a.shapes == b.shapes && a.quantum == b.quantum;
 }
 
 /// A folder with a saved model of random weights.

@@ -122,6 +122,7 @@ TEST(ModelFormats, EveryFormatGivesBackTheModelAndItsTokenizer) {
 
 TEST(ModelFormats, ADenseModelIsTheSameFunction) {
   for (const SmallModel& small : small_models()) {
+    if (!small.quantum.empty()) continue;  // which a dense model lacks
     Transformer<float> model(small_config(small));
     randomise(model);
     for (int level = 0; level < level_count(model.config()); ++level) {
@@ -145,6 +146,12 @@ TEST(ModelFormats, SaysWhatIsDropped) {
   EXPECT_TRUE(dropped[0].starts_with("7 maps stored as tensor trains: multiplied out, ")) << dropped[0];
   EXPECT_EQ(dropped[1], "nested levels: only level 2 of 4 is kept");
   EXPECT_EQ(make_dense(model).dropped[1], "nested levels: only level 4 of 4 is kept");
+
+  Transformer<float> quantum(small_config(named("llama_quantum")));
+  const DenseModel without = make_dense(quantum);
+  ASSERT_EQ(without.dropped.size(), 1u);
+  EXPECT_TRUE(without.dropped[0].starts_with("the quantum layer of block 1 (")) << without.dropped[0];
+  EXPECT_FALSE(without.model->config().quantum.has_value());
 }
 
 // What llama.cpp made of our files (make_llama_cpp_golden.py): the same bytes, the same greedy text.

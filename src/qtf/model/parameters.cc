@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "qtf/base/error.h"
 #include "qtf/tt/linear_map.h"
@@ -43,6 +44,27 @@ class LayoutBuilder {
     if (config.family == Family::gpt2) add(name + ".bias", {config.width}, false);
   }
 
+  void add_quantum(const ModelConfig& config) {
+    const std::string at = block_prefix(config.family, quantum_block(config)) + "quantum.";
+    const int64_t qubits = config.quantum->circuit.qubits, width = config.width;
+    QuantumParameters q;
+    q.begin = layout_.size;
+    q.classical = config.quantum->circuit.kind == nn::InnerKind::classical;
+    q.layer.norm = add(at + "norm.weight", {width}, false);
+    q.layer.in_weight = add(at + "in_proj.weight", {qubits, width}, true);
+    q.layer.in_bias = add(at + "in_proj.bias", {qubits}, false);
+    q.layer.inner = add(at + "circuit.angles", {config.quantum->circuit.weights()}, false);
+    q.layer.out_weight = add(at + "out_proj.weight", {width, qubits}, true);
+    q.layer.gate = add(at + "gate", {1}, false);
+    q.layer.score_weight = add(at + "router.weight", {1, width}, true);
+    q.layer.score_bias = add(at + "router.bias", {1}, false);
+    q.layer.signal_weight = add(at + "router.entropy_scale", {1}, false);
+    q.threshold = add(at + "router.threshold", {1}, false);
+    q.entropy_quantiles = add(at + "router.entropy_quantiles", {kEntropyQuantiles}, false);
+    q.end = layout_.size;
+    layout_.quantum = q;
+  }
+
  private:
   ParameterLayout& layout_;
 };
@@ -79,6 +101,7 @@ ParameterLayout make_layout(const ModelConfig& config) {
   }
   builder.add_norm(config, llama ? "model.norm" : "transformer.ln_f");
   if (!config.tied) builder.add_map(config, linear_maps(config).back());
+  if (config.quantum) builder.add_quantum(config);
   return layout;
 }
 
@@ -92,6 +115,37 @@ double initial_gain(const MapSpec& map) {
   if (map.residual_output) return 0;
   const bool vocabulary_map = map.part == MapPart::embedding || map.part == MapPart::head;
   return vocabulary_map ? kEmbeddingDeviation * std::sqrt(static_cast<double>(map.in)) : 1;
+}
+
+/// Projections of independent random weights, the circuit's angles anywhere on the circle (a classical map's
+/// weights standard normal), nothing added at first, and tokens picked by their entropy alone.
+template <class T>
+void initialise_quantum(const ParameterLayout& layout, uint64_t seed, AlignedVector<T>& values) {
+  const QuantumParameters& q = *layout.quantum;
+  constexpr uint64_t kStream = 0x9B17;
+  const Random random{seed, kStream};
+  uint64_t draw = 0;
+  const auto fill = [&](int64_t begin, int64_t end, auto&& value) {
+    for (int64_t i = begin; i < end; ++i) values[static_cast<size_t>(i)] = static_cast<T>(value(draw++));
+  };
+  const auto normal = [&](double deviation) {
+    return [&random, deviation](uint64_t i) { return deviation * random.normal(i); };
+  };
+  const nn::QuantumOffsets& at = q.layer;
+  const auto qubits = static_cast<double>(at.inner - at.in_bias),
+             width = static_cast<double>(at.in_weight - at.norm);
+  fill(at.in_weight, at.in_bias, normal(0.5 / std::sqrt(width)));  // most angles where tanh is steep
+  if (q.classical) {
+    fill(at.inner, at.out_weight, normal(1));
+  } else {
+    fill(at.inner, at.out_weight, [&](uint64_t i) { return 2 * std::numbers::pi * random.uniform(i); });
+  }
+  fill(at.out_weight, at.gate, normal(1 / std::sqrt(qubits)));
+  values[static_cast<size_t>(at.signal_weight)] = T{1};
+  for (int64_t k = 0; k < kEntropyQuantiles; ++k) {
+    values[static_cast<size_t>(q.entropy_quantiles + k)] =
+        static_cast<T>(k) / static_cast<T>(kEntropyQuantiles - 1);
+  }
 }
 
 }  // namespace
@@ -112,6 +166,7 @@ AlignedVector<T> initial_parameters(const ParameterLayout& layout, uint64_t seed
   uint64_t stream = 16;
   for (const MapParameters& map : layout.maps)
     tt::initialise(map.shape, {seed, stream++}, values.data() + map.offset, initial_gain(map.spec));
+  if (layout.quantum) initialise_quantum(layout, seed, values);
   return values;
 }
 

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "qtf/base/aligned.h"
 #include "qtf/base/random.h"
 #include "qtf/model/config.h"
+#include "qtf/nn/quantum_layer.h"
 
 namespace qtf::model {
 
@@ -32,10 +34,20 @@ struct MapParameters {
   int64_t bias = -1;  ///< offset of the bias, -1 if none
 };
 
+/// Where the quantum layer's numbers lie.
+struct QuantumParameters {
+  nn::QuantumOffsets layer;
+  int64_t threshold = 0;          ///< the router's; moved by calibration, not by gradients
+  int64_t entropy_quantiles = 0;  ///< [kEntropyQuantiles], the same
+  int64_t begin = 0, end = 0;     ///< of all of them
+  bool classical = false;         ///< the inner map is no circuit
+};
+
 /// The layout of a configuration's parameters.
 struct ParameterLayout {
   std::vector<Parameter> parameters;  ///< in offset order
   std::vector<MapParameters> maps;    ///< in linear_maps() order
+  std::optional<QuantumParameters> quantum;
   int64_t size = 0;
 
   /// Throws InputError if there is none of this name.

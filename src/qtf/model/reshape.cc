@@ -29,9 +29,14 @@ double decompose(const MapParameters& from, const float* cores, const MapParamet
 
 }  // namespace
 
-Reshaped reshape(const Transformer<float>& parent, const ModelConfig& config) {
+Reshaped reshape(const Transformer<float>& parent, const ModelConfig& config, uint64_t seed) {
   Reshaped result;
   result.model = std::make_unique<Transformer<float>>(config);
+  if (const auto& quantum = result.model->layout().quantum) {
+    const AlignedVector<float> values = initial_parameters<float>(result.model->layout(), seed);
+    std::copy(values.begin() + quantum->begin, values.begin() + quantum->end,
+              result.model->parameters().begin() + quantum->begin);
+  }
   copy_equal_tensors(parent, *result.model);
   const std::vector<MapParameters>&before = parent.layout().maps, &after = result.model->layout().maps;
   for (size_t i = 0; i < after.size(); ++i) {

@@ -21,8 +21,9 @@ struct Reshaped {
 };
 
 /// `parent` with the given shapes: a map whose shape differs is multiplied out and decomposed by
-/// tt::from_dense, everything else is copied. config: the parent's but for the shapes. The decomposition
-/// knows the weights only, not what passes through them.
-Reshaped reshape(const Transformer<float>& parent, const ModelConfig& config);
+/// tt::from_dense, everything else is copied; a quantum layer that the parent lacks gets the initial values
+/// of `seed`. config: the parent's but for the shapes and the quantum layer. The decomposition knows the
+/// weights only, not what passes through them.
+Reshaped reshape(const Transformer<float>& parent, const ModelConfig& config, uint64_t seed = 1);
 
 }  // namespace qtf::model

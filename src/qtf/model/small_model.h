@@ -15,6 +15,7 @@ struct SmallModel {
   std::vector<std::string> shapes;
   bool tied = true;
   int levels = 1;
+  std::string quantum = {};  ///< see parse_quantum; empty: none
 };
 
 inline const std::vector<SmallModel>& small_models() {
@@ -29,6 +30,14 @@ inline const std::vector<SmallModel>& small_models() {
       {"llama_levels", Family::llama, {"ffn=chain:rank=8", "head=chain:rank=12"}, false, 4},
       {"llama_mpo", Family::llama, {"ffn=mpo:rank=3", "attention=mpo:rank=2"}},
       {"gpt2_btt", Family::gpt2, {"ffn=btt:rank=2", "attention=btt:rank=1", "embedding=btt:rank=1"}},
+      {"llama_quantum", Family::llama, {}, true, 1, "qubits=3,layers=2,fraction=0.25"},
+      {"gpt2_quantum_levels",
+       Family::gpt2,
+       {"ffn=chain:rank=8"},
+       false,
+       4,
+       "qubits=2,layers=1,ansatz=basic,fraction=0.29"},
+      {"llama_quantum_random", Family::llama, {}, true, 1, "qubits=2,layers=1,fraction=0.2,routing=random"},
       {"gpt2_chain", Family::gpt2, {"c_fc=chain:rank=4,out=4x5,in=4x4,outer=3"}},
   };
   return table;
@@ -44,6 +53,7 @@ inline ModelConfig small_config(const SmallModel& small) {
   config.eos_token = 256;
   apply_shape_requests(config, small.shapes);
   apply_levels(config, small.levels);
+  if (!small.quantum.empty()) config.quantum = parse_quantum(small.quantum);
   return config;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "qtf/base/error.h"
 #include "qtf/kernels/vector.h"
@@ -96,6 +97,7 @@ void Transformer<T>::build() {
     if (parameters.spec.layer == 0) block_macs_ += tt::macs(parameters.shape);
   final_norm_ = make_norm(llama ? "model.norm" : "transformer.ln_f");
   if (!config_.tied) head_ = make_linear(map++);
+  if (config_.quantum) quantum_ = std::make_unique<QuantumPath<T>>(config_, layout_, parameters_.data());
 
   linears_.push_back(&embedding_);
   for (nn::Block<T>& block : blocks_) {
@@ -115,6 +117,7 @@ void Transformer<T>::initialise(uint64_t seed) {
 
 template <class T>
 void Transformer<T>::prepare(tt::Use use, ThreadPool& pool) {
+  if (quantum_) quantum_->prepare();
   // Maps are dealt out round robin: their sizes repeat every block.
   pool.run([&](int worker) {
     for (size_t i = static_cast<size_t>(worker); i < linears_.size(); i += static_cast<size_t>(pool.size())) {
@@ -218,11 +221,28 @@ std::vector<nn::Segment<T>> whole_sequences(const TokenBatch& batch) {
   return segments;
 }
 
+/// A pass' routing, if the model has a quantum layer.
+template <class T>
+std::optional<RoutedPass<T>> make_routing(const QuantumPath<T>* path,
+                                          std::span<const nn::Segment<T>> segments,
+                                          const RouteTrace<T>& trace) {
+  if (!path) return {};
+  return std::optional<RoutedPass<T>>(std::in_place, *path, segments, trace);
+}
+
+/// The pass with this routing, which must outlive it.
+template <class T>
+nn::Pass<T> with_routing(nn::Pass<T> pass, std::optional<RoutedPass<T>>& routing,
+                         const QuantumPath<T>* path) {
+  if (routing) pass.middle = &*routing, pass.middle_layer = path->block();
+  return pass;
+}
+
 }  // namespace
 
 template <class T>
 void Transformer<T>::hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena,
-                                   Matrix<T> entropy) const {
+                                   Matrix<T> entropy, const RouteTrace<T>& routes) const {
   if (batch.length > config_.context) {
     throw_input_error("model", "sequences of {} tokens are longer than the model's context of {}",
                       batch.length, config_.context);
@@ -233,17 +253,20 @@ void Transformer<T>::hidden_states(const TokenBatch& batch, int level, Matrix<T>
   const Matrix<T> x(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
   embed(batch.inputs, segments, x, nullptr, level, arena);
   const auto entropies = row_pointers(entropy);
-  run_blocks({segments, batch.rows(), level, {}, nullptr, entropies}, x, hidden, nullptr, arena);
+  auto routing = make_routing<T>(quantum_.get(), segments, routes);
+  run_blocks(
+      with_routing<T>({segments, batch.rows(), level, {}, nullptr, entropies}, routing, quantum_.get()), x,
+      hidden, nullptr, arena);
 }
 
 template <class T>
-double Transformer<T>::loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena,
-                            int64_t skip) const {
+double Transformer<T>::loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena, int64_t skip,
+                            const RouteTrace<T>& routes) const {
   check_targets(batch.targets);
   const ArenaScope scope(arena);
   const int64_t scored = batch.rows() - skip;
   const Matrix<T> hidden(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
-  hidden_states(batch, level, hidden, arena);
+  hidden_states(batch, level, hidden, arena, {}, routes);
   nn::HeadTask<T> task;
   task.targets = batch.targets.subspan(static_cast<size_t>(skip));
   task.token_nats = token_nats ? token_nats + skip : nullptr;
@@ -258,13 +281,26 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
   const ArenaScope scope(arena);
   const int64_t rows = batch.rows(), width = config_.width;
   const auto segments = whole_sequences<T>(batch);
-  const nn::Pass<T> pass{segments, rows, level, options.dropout};
+  RouterSamples* samples = level == 0 ? options.router_samples : nullptr;
+  RouteTrace<T> routes;
+  if (quantum_ && samples) {
+    routes = {.routed = arena.allocate<uint8_t>(rows),
+              .entropy = arena.allocate<T>(rows),
+              .selection = arena.allocate<T>(rows)};
+  }
+  auto routing = make_routing<T>(quantum_.get(), segments, routes);
+  const nn::Pass<T> pass = with_routing<T>({segments, rows, level, options.dropout}, routing, quantum_.get());
   const Matrix<T> x(arena.allocate<T>(rows * width), rows, width);
   T* embed_saved = arena.allocate<T>(embedding_.map->gather_saved_size(rows));
   Forward keep;
   embed(batch.inputs, segments, x, embed_saved, level, arena);
   nn::apply_dropout(pass.dropout, -1, x);
   run_blocks(pass, x, hidden, &keep, arena);
+  if (routes.any()) {
+    samples->selections.insert(samples->selections.end(), routes.selection, routes.selection + rows);
+    samples->entropies.insert(samples->entropies.end(), routes.entropy, routes.entropy + rows);
+    samples->routed += std::count(routes.routed, routes.routed + rows, uint8_t{1});
+  }
 
   const Matrix<T> dhidden(arena.allocate<T>(rows * width), rows, width);
   nn::HeadTask<T> task;
@@ -337,7 +373,12 @@ void Transformer<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix
   const Matrix<T> x(arena.allocate<T>(tokens.rows() * config_.width), tokens.rows(), config_.width);
   embed(tokens.tokens, tokens.segments, x, nullptr, level, arena);
   const auto entropies = row_pointers(entropy);
-  run_blocks({tokens.segments, tokens.rows(), level, {}, nullptr, entropies}, x, hidden, nullptr, arena);
+  auto* routed = arena.allocate<uint8_t>(tokens.rows());
+  auto routing = make_routing<T>(quantum_.get(), tokens.segments, {.routed = routed});
+  run_blocks(with_routing<T>({tokens.segments, tokens.rows(), level, {}, nullptr, entropies}, routing,
+                             quantum_.get()),
+             x, hidden, nullptr, arena);
+  if (quantum_) keep_routes<T>(tokens.segments, routed);
   for (size_t i = 0; i < chunks.size(); ++i) chunks[i].cache->advance(tokens.segments[i].rows);
 }
 

@@ -11,6 +11,7 @@
 #include "qtf/base/thread_pool.h"
 #include "qtf/model/config.h"
 #include "qtf/model/parameters.h"
+#include "qtf/model/quantum_path.h"
 #include "qtf/nn/block.h"
 #include "qtf/nn/head.h"
 #include "qtf/nn/kv_cache.h"
@@ -27,12 +28,19 @@ struct TokenBatch {
   int64_t rows() const { return sequences * length; }
 };
 
+/// What a quantum layer's router saw in a step, to be calibrated by.
+struct RouterSamples {
+  std::vector<float> selections, entropies;  ///< of every token
+  int64_t routed = 0;
+};
+
 /// How one worker's part of a training step runs.
 struct StepOptions {
   double gradient_scale = 1;  ///< the loss is Σ nats · gradient_scale
   nn::Dropout dropout;
   /// Nested training (sandwich): after the largest level, these levels learn from it by distillation.
   std::vector<int> distilled_levels;
+  RouterSamples* router_samples = nullptr;  ///< gets the tokens' numbers at the largest level
 };
 
 template <class T>
@@ -106,13 +114,15 @@ class Transformer {
                           const Teacher<T>& teacher = {}) const;
 
   /// Losses in nats per token of whole sequences, no gradients. Returns their sum; token_nats[rows] may be
-  /// null. skip: rows at the start of the batch that are not scored (and cost no logits).
-  double loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena, int64_t skip = 0) const;
+  /// null. skip: rows at the start of the batch that are not scored (and cost no logits). routes: what it
+  /// gets is of all rows.
+  double loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena, int64_t skip = 0,
+              const RouteTrace<T>& routes = {}) const;
 
   /// Last hidden states [rows, D] of whole sequences without caches. entropy[layers, rows]: attention
-  /// entropies of every layer (nn/attention.h), unless its data is null.
+  /// of every layer (nn/attention.h), unless its data is null. routes: of a model with a quantum layer.
   void hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena,
-                     Matrix<T> entropy = {}) const;
+                     Matrix<T> entropy = {}, const RouteTrace<T>& routes = {}) const;
 
   /// Extends each chunk's cache by its tokens; hidden[Σ tokens, D] are the last hidden states, chunk after
   /// chunk; entropy as in hidden_states. Throws InputError if a cache's capacity or the context is exceeded,
@@ -129,6 +139,10 @@ class Transformer {
 
   /// The embedding's, blocks' and head's maps in layout().maps order.
   std::span<const nn::Linear<T>* const> linears() const { return linears_; }
+
+  /// The quantum layer and its router; null without one.
+  const QuantumPath<T>* quantum() const { return quantum_.get(); }
+  QuantumPath<T>* quantum() { return quantum_.get(); }
 
   /// A self-guided start (model/guides.h): until remove_guides(), training passes mix every map that is not
   /// dense with a matrix of its own. values: the matrices, in guide_layout()'s order.
@@ -180,6 +194,7 @@ class Transformer {
   std::vector<nn::Block<T>> blocks_;
   nn::Norm<T> final_norm_;
   nn::BlockSpec<T> spec_;
+  std::unique_ptr<QuantumPath<T>> quantum_;
   int64_t block_macs_ = 0;  // multiply-adds of the first block's products for one token
   AlignedVector<T> cosines_, sines_;
   std::vector<nn::Linear<T>*> linears_;

@@ -26,6 +26,7 @@ struct Case {
   bool tied = true;
   double dropout = 0;
   int levels = 1;
+  std::string quantum = {};
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
@@ -45,6 +46,14 @@ const std::vector<Case>& cases() {
        {"up_proj=chain:rank=4,out=4x5,in=4x4,outer=3", "down_proj=chain:rank=3,out=4x4,in=5x4,outer=3"}},
       {"mpo", Family::llama, {"ffn=mpo:rank=3", "attention=mpo:rank=8", "embedding=mpo:rank=4"}},
       {"btt", Family::gpt2, {"ffn=btt:rank=2", "attention=btt:rank=1", "embedding=btt:rank=2"}},
+      {"quantum", Family::llama, {}, true, 0, 1, "qubits=3,layers=2,fraction=0.29"},
+      {"quantum_classical",
+       Family::gpt2,
+       {"ffn=chain:rank=8"},
+       true,
+       0.3,
+       2,
+       "qubits=2,layers=2,ansatz=classical,fraction=0.29"},
       {"levels",
        Family::llama,
        {"ffn=chain:rank=8", "o_proj=chain:rank=6", "embedding=chain:rank=8"},
@@ -60,10 +69,12 @@ ModelConfig config_of(const Case& c) {
   config.tied = c.tied;
   apply_shape_requests(config, c.shapes);
   apply_levels(config, c.levels);
+  if (!c.quantum.empty()) config.quantum = parse_quantum(c.quantum);
   return config;
 }
 
-/// A model with no zero weights, so that every gradient is exercised.
+/// A model with no zero weights, so that every gradient is exercised; but the router takes as many as its
+/// quota allows, as a decision has no derivative, and no entropy, whose own derivative is left out.
 template <class T>
 void randomise(Transformer<T>& model, ThreadPool& pool) {
   const Random random{5, 5};
@@ -72,6 +83,10 @@ void randomise(Transformer<T>& model, ThreadPool& pool) {
   for (const Parameter& p : model.layout().parameters) {
     if (p.dims.size() != 1 || p.name.ends_with("bias")) continue;
     for (int64_t i = 0; i < p.size; ++i) values[static_cast<size_t>(p.offset + i)] += T{1};
+  }
+  if (const auto& quantum = model.layout().quantum) {
+    values[static_cast<size_t>(quantum->threshold)] = -100;
+    values[static_cast<size_t>(quantum->layer.signal_weight)] = 0;
   }
   model.prepare(tt::Use::training, pool);
 }
@@ -238,6 +253,27 @@ TEST_P(EveryModel, CountsEqualWhatIsStored) {
     EXPECT_EQ(p.size, std::accumulate(p.dims.begin(), p.dims.end(), int64_t{1}, std::multiplies<>()));
     expected_offset += p.size;
   }
+}
+
+TEST(Transformer, TheQuantumLayerSeesAsManyTokensAsItsQuotaAllows) {
+  ThreadPool pool(1);
+  Transformer<double> model(config_of(cases()[cases().size() - 3]));
+  randomise(model, pool);
+  const auto tokens = random_tokens(24, model.config().vocabulary, 3);
+  std::vector<double> hidden(24 * 16), entropy(24), nats(24), other(hidden);
+  std::vector<uint8_t> routed(24);
+  Arena arena;
+  const TokenBatch batch{tokens, tokens, 2, 12};
+  model.hidden_states(batch, 0, {hidden.data(), 24, 16}, arena, {},
+                      {.routed = routed.data(), .entropy = entropy.data(), .circuit_entropy = nats.data()});
+  for (size_t t = 0; t < 24; ++t)  // 29 % of 4, 7 and 11 tokens are one, two and three
+    EXPECT_EQ(routed[t], t % 12 == 3 || t % 12 == 6 || t % 12 == 10) << t;
+  EXPECT_EQ(entropy[0], 1);
+  model.parameters()[static_cast<size_t>(model.layout().quantum->threshold)] = 1e6;
+  model.prepare(tt::Use::training, pool);
+  model.hidden_states(batch, 0, {other.data(), 24, 16}, arena);
+  EXPECT_TRUE(std::equal(hidden.begin(), hidden.begin() + 3 * 16, other.begin())) << "none was routed so far";
+  EXPECT_FALSE(std::equal(hidden.begin() + 3 * 16, hidden.begin() + 4 * 16, other.begin() + 3 * 16));
 }
 
 TEST(Transformer, InitialLossIsNearUniform) {

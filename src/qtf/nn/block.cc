@@ -98,10 +98,9 @@ T attention_scale(const BlockSpec<T>& spec) {
 
 template <class T>
 void attend(const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer, Matrix<T> qkv, Matrix<T> attended,
-            T* log_sum_exp, Arena& scratch) {
+            T* log_sum_exp, T* entropy, Arena& scratch) {
   const ArenaScope scope(scratch);
   const HeadViews<T> views{spec};
-  T* const entropy = pass.entropy_of(layer);
   T* const nats = entropy ? scratch.allocate<T>(pass.rows * spec.heads) : nullptr;
   for (const auto& segment : pass.segments)
     if (segment.cache) store_in_cache(spec, segment, layer, qkv);
@@ -217,12 +216,16 @@ void block_forward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T
   fan_forward<T>(block.qkv, norm1, qkv, s.qkv_saved = keep(saved_size(block.qkv, rows)), pass.level, arena);
   rotate<T>(spec, pass.segments, qkv, T{1});
   const Matrix<T> attended = matrix(s.attended, spec.heads * spec.head_dim);
-  attend(spec, pass, layer, qkv, attended, s.log_sum_exp = arena.allocate<T>(rows * spec.heads), arena);
+  T* entropy = pass.entropy_of(layer);
+  if (!entropy && pass.has_middle(layer)) entropy = arena.allocate<T>(rows);
+  attend(spec, pass, layer, qkv, attended, s.log_sum_exp = arena.allocate<T>(rows * spec.heads), entropy,
+         arena);
   const Matrix<T> x_mid = matrix(s.x_mid, width);
   linear_forward<T>(block.attention_out, attended, x_mid,
                     s.out_saved = keep(block.attention_out.map->saved_size(rows)), pass.level, arena);
   apply_dropout(pass.dropout, 2 * layer, x_mid);
   add_into(x, x_mid);
+  if (pass.has_middle(layer)) pass.middle->forward(pass, entropy, x_mid, arena);
 
   const Matrix<T> norm2 = matrix(s.norm2, width);
   norm_forward<T>(block.feed_forward_norm, x_mid, norm2,
@@ -265,6 +268,7 @@ void block_backward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<
     norm_backward<T>(block.feed_forward_norm, dnorm, view(saved.x_mid, width), saved.norm2_stats, dx,
                      gradients);
   }
+  if (pass.has_middle(layer)) pass.middle->backward(pass, dx, gradients, arena);
   {
     const ArenaScope branch(arena);
     const Matrix<T> attended = view(saved.attended, spec.heads * spec.head_dim);

@@ -64,6 +64,23 @@ struct BlockSaved {
   T *x_mid, *norm2_stats, *norm2, *up, *up_saved, *hidden, *down_saved;
 };
 
+template <class T>
+struct Pass;
+
+/// What a model does to the residual between a block's attention and its feed-forward layer.
+template <class T>
+class MidLayer {
+ public:
+  virtual ~MidLayer() = default;
+
+  /// Changes x[rows, D] in place. entropy[rows]: the block's attention entropies. What backward needs stays
+  /// in the arena. In block_decode every member of the team calls it with the same x, which is complete.
+  virtual void forward(const Pass<T>& pass, const T* entropy, Matrix<T> x, Arena& arena) = 0;
+
+  /// dx[rows, D] holds the gradient by the output on entry and by the input on return.
+  virtual void backward(const Pass<T>& pass, Matrix<T> dx, T* gradients, Arena& arena) = 0;
+};
+
 /// How one pass over some rows runs.
 template <class T>
 struct Pass {
@@ -75,7 +92,10 @@ struct Pass {
   /// Where each layer writes its attention entropies (nn/attention.h), entropy[layer][row]; a null pointer,
   /// or no entry: they are not computed.
   std::span<T* const> entropy = {};
+  MidLayer<T>* middle = nullptr;  ///< of one block, or null
+  int64_t middle_layer = -1;      ///< of which one
 
+  bool has_middle(int64_t layer) const { return middle && middle_layer == layer; }
   T* entropy_of(int64_t layer) const {
     return layer < static_cast<int64_t>(entropy.size()) ? entropy[static_cast<size_t>(layer)] : nullptr;
   }

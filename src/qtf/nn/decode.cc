@@ -170,15 +170,20 @@ void block_decode(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T>
   const ConstMatrix<T> norm1 = normalised(block.attention_norm, x, scratch);
   fan_columns(block.qkv, norm1, s.qkv, pass.level, team, s.shared, scratch);
   team.barrier();
-  T* const entropy = pass.entropy_of(layer);
-  attend_part(spec, pass, layer, s.qkv, s.attended, entropy ? s.nats : nullptr, scratch);
+  T* const asked = pass.entropy_of(layer);
+  // What decides between the halves needs them on every member, which is less work than a barrier.
+  const bool middle = pass.has_middle(layer);
+  T* const entropy = middle ? scratch.allocate<T>(pass.rows) : team.index() == 0 ? asked : nullptr;
+  attend_part(spec, pass, layer, s.qkv, s.attended, asked || middle ? s.nats : nullptr, scratch);
   team.barrier();
-  if (entropy && team.index() == 0) {
+  if (entropy) {
     for (const auto& segment : pass.segments) segment_entropies(spec, segment, s.nats, entropy);
+    if (middle && asked && team.index() == 0) std::copy_n(entropy, pass.rows, asked);
   }
   linear_columns<T>(block.attention_out, s.attended, s.x_mid, pass.level, team, s.shared, scratch);
   add_columns(x, s.x_mid, team);
   team.barrier();
+  if (middle) pass.middle->forward(pass, entropy, s.x_mid, scratch);
   const ConstMatrix<T> norm2 = normalised<T>(block.feed_forward_norm, s.x_mid, scratch);
   fan_columns(block.up, norm2, s.up, pass.level, team, s.shared, scratch);
   activate_columns(spec.activation, s.up, s.hidden, team);

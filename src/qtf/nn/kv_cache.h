@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "qtf/base/aligned.h"
 #include "qtf/tensor/matrix.h"
@@ -19,7 +20,8 @@ class KvCache {
         head_dim_(head_dim),
         capacity_(capacity),
         keys_(static_cast<size_t>(layers * kv_heads * head_dim * capacity)),
-        values_(keys_.size()) {}
+        values_(keys_.size()),
+        routed_(static_cast<size_t>(capacity) + 1) {}
 
   int64_t length() const { return length_; }
   int64_t capacity() const { return capacity_; }
@@ -35,6 +37,14 @@ class KvCache {
     T* keys = keys_.data() + offset(layer, head);
     for (int64_t i = 0; i < head_dim_; ++i) keys[i * capacity_ + position] = key[i];
     std::copy_n(value, head_dim_, values_.data() + offset(layer, head) + position * head_dim_);
+  }
+
+  /// How many of the tokens before `position`, at most length(), passed the quantum layer; a prefix keeps its
+  /// count when the cache is truncated to it.
+  int64_t routed_before(int64_t position) const { return routed_[static_cast<size_t>(position)]; }
+  /// Stores whether the token at `position` did; in the order of positions.
+  void keep_route(int64_t position, bool routed) {
+    routed_[static_cast<size_t>(position) + 1] = routed_[static_cast<size_t>(position)] + routed;
   }
 
   /// [head_dim, length].
@@ -54,6 +64,7 @@ class KvCache {
   int64_t kv_heads_, head_dim_, capacity_;
   int64_t length_ = 0;
   AlignedVector<T> keys_, values_;
+  std::vector<int32_t> routed_;  // [capacity + 1], of the tokens before each position
 };
 
 }  // namespace qtf::nn

@@ -48,13 +48,16 @@ struct TokenSource {
 struct WindowResult {
   double nats = 0, kl = 0;
   int64_t same_top = 0;
+  std::vector<TokenRoute> routes;  // empty without a quantum layer
+  double circuit_nats = 0;
 };
 
 /// Scores windows one at a time; one a worker.
 class WindowScorer {
  public:
-  WindowScorer(const model::Transformer<float>& model, const model::Transformer<float>* other, int level)
-      : model_(model), other_(other), level_(level) {}
+  WindowScorer(const model::Transformer<float>& model, const model::Transformer<float>* other,
+               const EvaluateOptions& options)
+      : model_(model), other_(other), level_(options.level), circuit_entropy_(options.circuit_entropy) {}
 
   WindowResult score(const TokenSource& source, const Window& window) {
     inputs_.resize(static_cast<size_t>(window.length));
@@ -66,12 +69,34 @@ class WindowScorer {
     }
     const model::TokenBatch batch{inputs_, targets_, 1, window.length};
     WindowResult result;
-    result.nats = model_.loss(batch, level_, nullptr, arena_, window.length - window.scored);
+    const RouteNumbers routes(window.length, circuit_entropy_, arena_);
+    result.nats = model_.loss(batch, level_, nullptr, arena_, window.length - window.scored,
+                              model_.quantum() ? routes.trace : model::RouteTrace<float>{});
+    if (model_.quantum()) keep_routes(routes, window.length, result);
     if (other_) compare(batch, window, result);
     return result;
   }
 
  private:
+  /// Room for a window's routing.
+  struct RouteNumbers {
+    RouteNumbers(int64_t rows, bool with_circuit, Arena& arena) : scope(arena) {
+      trace.routed = arena.allocate<uint8_t>(rows);
+      trace.entropy = arena.allocate<float>(rows);
+      if (with_circuit) trace.circuit_entropy = arena.allocate<float>(rows);
+    }
+    ArenaScope scope;
+    model::RouteTrace<float> trace;
+  };
+
+  static void keep_routes(const RouteNumbers& numbers, int64_t rows, WindowResult& result) {
+    for (int64_t t = 0; t < rows; ++t) {
+      const float nats = numbers.trace.circuit_entropy ? numbers.trace.circuit_entropy[t] : 0;
+      result.routes.push_back({0, t, numbers.trace.entropy[t], numbers.trace.routed[t] != 0, nats});
+      result.circuit_nats += static_cast<double>(nats);
+    }
+  }
+
   void compare(const model::TokenBatch& batch, const Window& window, WindowResult& result) {
     const ArenaScope scope(arena_);
     const int64_t vocabulary = model_.config().vocabulary;
@@ -105,9 +130,26 @@ class WindowScorer {
   const model::Transformer<float>& model_;
   const model::Transformer<float>* other_;
   int level_;
+  bool circuit_entropy_;
   Arena arena_;
   std::vector<int32_t> inputs_, targets_;
 };
+
+/// The windows' routing as one: shares, and every token's if they are to be kept.
+void summarise_routes(std::vector<WindowResult>& results, bool keep, Evaluation& e) {
+  int64_t read = 0, routed = 0;
+  double nats = 0;
+  for (size_t i = 0; i < results.size(); ++i) {
+    for (TokenRoute& route : results[i].routes) {
+      route.sequence = static_cast<int64_t>(i);
+      ++read, routed += route.routed;
+      if (keep) e.routes.push_back(route);
+    }
+    nats += results[i].circuit_nats;
+  }
+  if (read > 0) e.routed_share = static_cast<double>(routed) / static_cast<double>(read);
+  if (routed > 0) e.circuit_entropy = nats / static_cast<double>(routed);
+}
 
 /// Mean over tokens; the error from windows as clusters.
 Evaluation summarise(const std::vector<Window>& windows, const std::vector<WindowResult>& results) {
@@ -133,8 +175,8 @@ Evaluation summarise(const std::vector<Window>& windows, const std::vector<Windo
 }
 
 Evaluation score_all(const model::Transformer<float>& model, const model::Transformer<float>* other,
-                     const TokenSource& source, const std::vector<Window>& windows, int level,
-                     ThreadPool& pool) {
+                     const TokenSource& source, const std::vector<Window>& windows,
+                     const EvaluateOptions& options, ThreadPool& pool) {
   if (other && other->config().vocabulary != model.config().vocabulary) {
     throw_input_error("eval", "the models have vocabularies of {} and {}: they do not share a tokenizer",
                       model.config().vocabulary, other->config().vocabulary);
@@ -142,12 +184,13 @@ Evaluation score_all(const model::Transformer<float>& model, const model::Transf
   const auto start = std::chrono::steady_clock::now();
   std::vector<WindowResult> results(windows.size());
   pool.parallel_for(static_cast<int64_t>(windows.size()), [&](int, Range range) {
-    WindowScorer scorer(model, other, level);
+    WindowScorer scorer(model, other, options);
     for (int64_t i = range.begin; i < range.end; ++i) {
       results[static_cast<size_t>(i)] = scorer.score(source, windows[static_cast<size_t>(i)]);
     }
   });
   Evaluation e = summarise(windows, results);
+  summarise_routes(results, options.trace, e);
   e.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return e;
 }
@@ -186,7 +229,7 @@ Evaluation evaluate(const model::Transformer<float>& model, const TokenRange& ra
     windows.push_back({begin, end - begin, end - scored});
     scored = end;
   }
-  Evaluation e = score_all(model, other, source, windows, options.level, pool);
+  Evaluation e = score_all(model, other, source, windows, options, pool);
   e.context = context, e.stride = stride;
   return e;
 }
@@ -211,7 +254,7 @@ Evaluation evaluate(const model::Transformer<float>& model, const Documents& doc
   if (windows.empty()) throw_input_error("eval", "no document has two tokens");
   TokenSource source;
   source.list = &list;
-  Evaluation e = score_all(model, other, source, windows, options.level, pool);
+  Evaluation e = score_all(model, other, source, windows, options, pool);
   e.context = context, e.stride = context;
   return e;
 }

@@ -19,6 +19,17 @@ struct EvaluateOptions {
   int64_t stride = 0;      ///< 0: half the context
   int64_t max_tokens = 0;  ///< score about this many from the start; 0: all
   int level = 0;
+  bool circuit_entropy = false;  ///< also the mean entanglement of the routed tokens' states
+  bool trace = false;            ///< also what the router did with every token
+};
+
+/// What the quantum layer's router did with a token that a window read.
+struct TokenRoute {
+  int64_t sequence = 0;  ///< number of the window, from 0
+  int64_t position = 0;  ///< in the window, from 0
+  float entropy = 0;     ///< attention entropy of the layer's block, in [0, 1]
+  bool routed = false;
+  float circuit_entropy = 0;  ///< nats, of a routed token
 };
 
 /// Several texts, each predicted on its own; token ids end to end.
@@ -34,8 +45,11 @@ struct Evaluation {
   int64_t tokens = 0;  ///< scored
   double seconds = 0;
   int64_t context = 0, stride = 0;
-  double kl_divergence = 0;  ///< against another model: mean KL(other ‖ this) in nats
-  double same_top = 0;       ///< share of tokens whose most likely token agrees
+  double kl_divergence = 0;        ///< against another model: mean KL(other ‖ this) in nats
+  double same_top = 0;             ///< share of tokens whose most likely token agrees
+  double routed_share = 0;         ///< of the tokens that windows read, with a quantum layer
+  double circuit_entropy = 0;      ///< mean nats of the routed tokens, where it was asked for
+  std::vector<TokenRoute> routes;  ///< of every token that windows read, where it was asked for
 
   double perplexity() const;
   /// exp of the text's nats by its words; the nats of unscored tokens are taken as average.

@@ -251,6 +251,37 @@ TEST_F(Evaluate, RefusesWithReason) {
   contains(error_of<InputError>([&] { evaluate(*model, pair, too_long, pool_); }), "got 17");
 }
 
+TEST_F(Evaluate, TellsOfEveryTokensRoute) {
+  model::ModelConfig config = small_config();
+  config.quantum = model::parse_quantum("qubits=3,layers=1,fraction=0.25");
+  model::Transformer<float> model(config);
+  model.initialise(2);
+  ThreadPool pool(2);
+  model.prepare(tt::Use::inference, pool);
+  const SmallCorpus corpus(small_text(400));
+  EvaluateOptions options;
+  options.circuit_entropy = options.trace = true;
+  const Evaluation e = evaluate(model, corpus.all(), options, pool);
+  int64_t routed = 0, in_window = 0, sequence = -1;
+  double nats = 0;
+  for (const TokenRoute& route : e.routes) {
+    if (route.position == 0) in_window = 0, ++sequence;
+    EXPECT_EQ(route.sequence, sequence);
+    EXPECT_TRUE(route.position == 0 ? route.entropy == 1 : route.entropy >= 0 && route.entropy <= 1);
+    in_window += route.routed, routed += route.routed, nats += static_cast<double>(route.circuit_entropy);
+    EXPECT_LE(4 * in_window, route.position + 1) << "the cap at every prefix";
+    EXPECT_LE(route.circuit_entropy, std::log(2.0) + 1e-6) << "one qubit of three";
+    EXPECT_EQ(route.circuit_entropy > 0, route.routed);
+  }
+  ASSERT_GT(routed, 0);
+  EXPECT_DOUBLE_EQ(e.routed_share, static_cast<double>(routed) / static_cast<double>(e.routes.size()));
+  EXPECT_NEAR(e.circuit_entropy, nats / static_cast<double>(routed), 1e-9);
+  options.trace = false;
+  const Evaluation brief = evaluate(model, corpus.all(), options, pool);
+  EXPECT_TRUE(brief.routes.empty());
+  EXPECT_EQ(brief.routed_share, e.routed_share);
+}
+
 TEST(Evaluation, PerplexitiesAndBitsAreArithmetic) {
   Evaluation e;
   e.nats_per_token = std::log(8.0);

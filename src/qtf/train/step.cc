@@ -16,7 +16,8 @@ Stepper::Stepper(model::Transformer<float>& model, const AdamWOptions& options, 
       micro_rows_(micro_rows),
       gradients_(static_cast<size_t>(pool.size())),
       arenas_(static_cast<size_t>(pool.size())),
-      nats_(static_cast<size_t>(pool.size())) {}
+      nats_(static_cast<size_t>(pool.size())),
+      router_samples_(static_cast<size_t>(pool.size())) {}
 
 AdamW& Stepper::guide_optimizer() {
   if (!guide_optimizer_) guide_optimizer_.emplace(model_.guide_layout(), options_);
@@ -29,6 +30,8 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
   const int64_t at_once = std::max<int64_t>(1, micro_rows_ / batch.length);
   AlignedVector<float>& gradients = gradients_[static_cast<size_t>(worker)];
   gradients.assign(static_cast<size_t>(model_.gradient_size()), 0.F);
+  model::RouterSamples& samples = router_samples_[static_cast<size_t>(worker)];
+  samples = {};
   double nats = 0;
   for (int64_t first = mine.begin; first < mine.end; first += at_once) {
     const int64_t sequences = std::min(at_once, mine.end - first);
@@ -40,6 +43,7 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
     options.gradient_scale = 1.0 / static_cast<double>(batch.rows());
     options.dropout = {input.dropout, input.dropout_key, first * batch.length};
     options.distilled_levels = input.distilled_levels;
+    options.router_samples = &samples;
     nats += model_.forward_backward(part, options, gradients.data(), arenas_[static_cast<size_t>(worker)],
                                     input.teacher);
   }
@@ -65,11 +69,29 @@ double Stepper::compute_gradients(const StepInput& input) {
   return nats / static_cast<double>(input.batch.rows());
 }
 
+double Stepper::calibrate_router() {
+  model::RouterSamples all;
+  for (const model::RouterSamples& part : router_samples_) {
+    all.selections.insert(all.selections.end(), part.selections.begin(), part.selections.end());
+    all.entropies.insert(all.entropies.end(), part.entropies.begin(), part.entropies.end());
+    all.routed += part.routed;
+  }
+  const model::QuantumParameters& at = *model_.layout().quantum;
+  float* threshold = model_.parameters().data() + at.threshold;
+  float* quantiles = model_.parameters().data() + at.entropy_quantiles;
+  adapt::RouterState state{*threshold, {quantiles, quantiles + model::kEntropyQuantiles}};
+  adapt::calibrate(steps_, model_.config().quantum->fraction_ppm, all.selections, all.entropies, state);
+  *threshold = state.threshold;
+  std::copy(state.entropy_quantiles.begin(), state.entropy_quantiles.end(), quantiles);
+  return static_cast<double>(all.routed) / static_cast<double>(all.selections.size());
+}
+
 StepResult Stepper::step(const StepInput& input) {
   StepResult result;
   result.nats_per_token = compute_gradients(input);
   result.gradient_norm =
       optimizer_.step(++steps_, input.learning_rate, gradients_[0], model_.parameters(), pool_);
+  if (model_.quantum()) result.routed_share = calibrate_router();
   if (model_.guided()) {
     const auto gradients = std::span<const float>(gradients_[0]);
     guide_optimizer().step(steps_, input.learning_rate,

@@ -24,6 +24,7 @@ struct StepInput {
 struct StepResult {
   double nats_per_token = 0;  ///< of the text; of the teacher's divergence where its weight is 1
   double gradient_norm = 0;
+  double routed_share = 0;  ///< of the step's tokens, with a quantum layer
 };
 
 /// Tokens that a worker passes at once: as fast as more (measured at widths 128 and 256), in less memory.
@@ -52,6 +53,8 @@ class Stepper {
  private:
   double worker_pass(int worker, const StepInput& input);
   void reduce_gradients();
+  /// Moves the router to this step's scores; returns the share of tokens that were routed.
+  double calibrate_router();
 
   model::Transformer<float>& model_;
   ThreadPool& pool_;
@@ -63,6 +66,7 @@ class Stepper {
   std::vector<AlignedVector<float>> gradients_;
   std::vector<Arena> arenas_;
   std::vector<double> nats_;
+  std::vector<model::RouterSamples> router_samples_;  // a worker each
 };
 
 /// Floating-point operations of one step's products and attention: 6 a multiply-accumulate of the products

@@ -60,6 +60,7 @@ struct ModelCase {
   std::vector<std::string> shapes = {};
   bool tied = true;
   int levels = 1;
+  std::string quantum = {};  ///< see model::parse_quantum; empty: none
 };
 
 inline void PrintTo(const ModelCase& c, std::ostream* out) {
@@ -78,6 +79,12 @@ inline const std::vector<ModelCase>& model_cases() {
                   "down_proj=chain:rank=3,out=4x4,in=6x4,outer=3"}},
       {.name = "mpo", .shapes = {"ffn=mpo:rank=3", "attention=mpo:rank=8"}},
       {.name = "btt", .shapes = {"ffn=btt:rank=2", "attention=btt:rank=1"}},
+      {.name = "quantum", .quantum = "qubits=4,layers=2,fraction=0.25"},
+      {.name = "quantum_levels",
+       .family = Family::gpt2,
+       .shapes = {"ffn=chain:rank=8"},
+       .levels = 2,
+       .quantum = "qubits=3,layers=1,ansatz=classical,fraction=0.29"},
       {.name = "levels", .shapes = {"ffn=chain:rank=8", "o_proj=chain:rank=6"}, .levels = 3},
   };
   return table;
@@ -92,6 +99,7 @@ inline model::ModelConfig small_config(const ModelCase& c = model_cases()[0]) {
   config.tied = c.tied;
   model::apply_shape_requests(config, c.shapes);
   model::apply_levels(config, c.levels);
+  if (!c.quantum.empty()) config.quantum = model::parse_quantum(c.quantum);
   return config;
 }
 

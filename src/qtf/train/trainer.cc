@@ -249,15 +249,17 @@ class Run {
       flops += training_flops(input.teacher.model->config(), input.batch.rows(), context_) / 3;
     flops += 6.0 * static_cast<double>(input.batch.rows() * job_.model->guide_layout().size);
     const double share = flops / took / peak_;
-    metrics_->write({{"event", "step"},
-                     {"step", all_steps(progress_.step)},
-                     {"tokens", all_steps(progress_.step) * input.batch.rows()},
-                     {"seconds", all_seconds()},
-                     {"loss", result.nats_per_token},
-                     {"learning_rate", input.learning_rate},
-                     {"tokens_per_second", tokens / took},
-                     {"peak_share", share},
-                     {"grad_norm", result.gradient_norm}});
+    ordered_json line = {{"event", "step"},
+                         {"step", all_steps(progress_.step)},
+                         {"tokens", all_steps(progress_.step) * input.batch.rows()},
+                         {"seconds", all_seconds()},
+                         {"loss", result.nats_per_token},
+                         {"learning_rate", input.learning_rate},
+                         {"tokens_per_second", tokens / took},
+                         {"peak_share", share},
+                         {"grad_norm", result.gradient_norm}};
+    if (job_.model->quantum()) line["routed_share"] = result.routed_share;
+    metrics_->write(line);
     if (!bar_) return;
     smooth_ = smooth_ == 0 ? result.nats_per_token : 0.95 * smooth_ + 0.05 * result.nats_per_token;
     std::string status = fmt::format("loss {:.3f}", smooth_);
@@ -293,17 +295,19 @@ class Run {
   }
 
   void write_validation(const char* event, const Evaluation& e, int64_t step) {
-    metrics_->write({{"event", event},
-                     {"step", all_steps(step)},
-                     {"tokens", all_steps(step) * options_.batch * context_},
-                     {"seconds", all_seconds()},
-                     {"loss", e.nats_per_token},
-                     {"stderr", e.standard_error},
-                     {"perplexity", e.perplexity()},
-                     {"word_perplexity", e.word_perplexity(job_.valid_counts, job_.valid.size())},
-                     {"bits_per_byte", e.bits_per_byte(job_.valid_counts, job_.valid.size())},
-                     {"context", e.context},
-                     {"stride", e.stride}});
+    ordered_json line = {{"event", event},
+                         {"step", all_steps(step)},
+                         {"tokens", all_steps(step) * options_.batch * context_},
+                         {"seconds", all_seconds()},
+                         {"loss", e.nats_per_token},
+                         {"stderr", e.standard_error},
+                         {"perplexity", e.perplexity()},
+                         {"word_perplexity", e.word_perplexity(job_.valid_counts, job_.valid.size())},
+                         {"bits_per_byte", e.bits_per_byte(job_.valid_counts, job_.valid.size())},
+                         {"context", e.context},
+                         {"stride", e.stride}};
+    if (job_.model->quantum()) line["routed_share"] = e.routed_share;
+    metrics_->write(line);
   }
 
   void validate_now(int64_t max_tokens) {

@@ -163,18 +163,23 @@ const std::vector<ResumeCase>& resume_cases() {
       {.name = "epochs", .set = [](TrainOptions& o) { o.steps = 0, o.epochs = 1.3; }},
       {.name = "dropout", .set = [](TrainOptions& o) { o.dropout = 0.2; }},
       {.name = "averaged", .set = [](TrainOptions& o) { o.ema = 0.9; }},
-      {.name = "nested", .set = [](TrainOptions& o) { o.nested = true; }, .model = 7},
+      {.name = "nested", .set = [](TrainOptions& o) { o.nested = true; }, .model = 9},
       {.name = "all",
        .set = [](TrainOptions& o) { o.ema = 0.8, o.dropout = 0.1, o.nested = true; },
-       .model = 7},
+       .model = 9},
       {.name = "train_of_many_cores", .model = 5},
       {.name = "chain", .model = 3},
       {.name = "guided", .set = [](TrainOptions& o) { o.guided = 0.5; }, .model = 3},
       {.name = "guided_nested",
        .set = [](TrainOptions& o) { o.guided = 0.7, o.nested = true, o.ema = 0.8, o.dropout = 0.1; },
-       .model = 7},
+       .model = 9},
       {.name = "taught", .teacher = 0.5},
-      {.name = "taught_nested", .set = [](TrainOptions& o) { o.nested = true; }, .model = 7, .teacher = 1},
+      {.name = "quantum", .set = [](TrainOptions& o) { o.dropout = 0.1; }, .model = 7},
+      {.name = "quantum_nested_taught",
+       .set = [](TrainOptions& o) { o.nested = true, o.ema = 0.8, o.guided = 0.4; },
+       .model = 8,
+       .teacher = 0.5},
+      {.name = "taught_nested", .set = [](TrainOptions& o) { o.nested = true; }, .model = 9, .teacher = 1},
   };
   return table;
 }
@@ -332,6 +337,25 @@ TEST(Trainer, PatienceBeginsWhenGuidesAreGone) {
   options.guided = 0.5;
   const Outcome outcome = Training(options, model_cases()[3]).run_alone();
   EXPECT_GE(outcome.summary.progress.step, 20);
+}
+
+TEST(Trainer, TheRouterComesToItsShareAndEveryLineTellsIt) {
+  TrainOptions options = small_options();
+  options.steps = 60;
+  const Outcome outcome = Training(options, model_cases()[7]).run_alone();
+  double last = 0;
+  for (const json& line : outcome.metrics) {
+    const bool measured =
+        line.at("event") == "step" || line.at("event") == "valid" || line.at("event") == "best";
+    EXPECT_EQ(line.contains("routed_share"), measured) << line;
+    if (!measured) continue;
+    last = line.at("routed_share");
+    EXPECT_LE(last, 0.25) << line;
+  }
+  EXPECT_GT(last, 0.02)
+      << "far below 0.25: the first of 16 tokens score highest, where the quota lets none pass";
+  EXPECT_LE(outcome.summary.valid.routed_share, 0.25);
+  EXPECT_EQ(outcome.summary.valid.routed_share, last);
 }
 
 TEST(Trainer, EndsEarlyWithoutPatience) {
