@@ -1,5 +1,6 @@
 // What the kernels of simulated circuits share: real rotations and sign sums of a few index bits in
-// registers, and moving tokens into and out of lanes. Compiled once an instruction set.
+// registers, moving tokens into and out of lanes, and the loop over blocks of tokens. Compiled once an
+// instruction set.
 #if defined(QTF_KERNELS_CIRCUIT_PASSES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef QTF_KERNELS_CIRCUIT_PASSES_INL_H_
 #undef QTF_KERNELS_CIRCUIT_PASSES_INL_H_
@@ -142,6 +143,56 @@ struct Staged {
     hn::Store(v, d, data + column * kCircuitBlock + token);
   }
 };
+
+/// Loads and stores of the i-th vector at a place.
+template <class D>
+struct Vectors {
+  using T = hn::TFromD<D>;
+  D d;
+  int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  HWY_ATTR HWY_INLINE hn::Vec<D> load(const T* p, int64_t i) const { return hn::Load(d, p + i * lanes); }
+  HWY_ATTR HWY_INLINE void store(hn::Vec<D> v, T* p, int64_t i) const { hn::Store(v, d, p + i * lanes); }
+  HWY_ATTR HWY_INLINE void add(hn::Vec<D> v, T* p, int64_t i) const { store(hn::Add(load(p, i), v), p, i); }
+  HWY_ATTR HWY_INLINE hn::Vec<D> set(T value) const { return hn::Set(d, value); }
+};
+/// Passes all tokens in blocks: body(first, token, count, check) takes the vector of `count` tokens at
+/// `token` of the block that begins at token `first`, from run.s.x to run.s.y. False if it left NaN in
+/// `check`.
+template <class Run, class T, class Body>
+HWY_ATTR HWY_INLINE bool forward_blocks(const Run& run, int64_t tokens, TokenMatrix<const T> x,
+                                        TokenMatrix<T> y, Body&& body) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(run.d));
+  auto check = hn::Zero(run.d);
+  for (int64_t first = 0; first < tokens; first += kCircuitBlock) {
+    const int64_t count = std::min(kCircuitBlock, tokens - first);
+    run.s.x.read(x, first, count);
+    for (int64_t token = 0; token < count; token += lanes) {
+      body(first, token, std::min(lanes, count - token), check);
+    }
+    if (y.data != nullptr) run.s.y.write(y, first, count);
+  }
+  return hn::AllTrue(run.d, hn::Eq(check, check));
+}
+
+/// One block there and back: body(token, count, check) also adds to the vectors run.s.sums, whose lanes'
+/// sums are the gradients.
+template <class Run, class T, class Body>
+HWY_ATTR HWY_INLINE bool vjp_block(const Run& run, int64_t tokens, TokenMatrix<const T> x, TokenMatrix<T> y,
+                                   TokenMatrix<T> dx, double* gradients, int64_t num_gradients, Body&& body) {
+  const Vectors<decltype(run.d)> at{run.d};
+  auto check = hn::Zero(run.d);
+  for (int64_t i = 0; i < num_gradients; ++i) at.store(hn::Zero(run.d), run.s.sums, i);
+  run.s.x.read(x, 0, tokens);
+  for (int64_t token = 0; token < tokens; token += at.lanes) {
+    body(token, std::min(at.lanes, tokens - token), check);
+  }
+  if (y.data != nullptr) run.s.y.write(y, 0, tokens);
+  run.s.dx.write(dx, 0, tokens);
+  for (int64_t i = 0; i < num_gradients; ++i) {
+    gradients[i] = static_cast<double>(hn::GetLane(hn::SumOfLanes(run.d, at.load(run.s.sums, i))));
+  }
+  return hn::AllTrue(run.d, hn::Eq(check, check));
+}
 
 }  // namespace qtf::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
