@@ -19,9 +19,10 @@
 // The best version for this processor is chosen at the first call. No include guard: foreach_target.h
 // includes the kernel file, and so this header, once an instruction set.
 
-// SSSE3 machines take the baseline; everything since 2008 has SSE4, and each target costs compile time.
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS HWY_SSSE3
+// Every x86-64 processor since 2009 has SSE4.2. A version of every kernel for older ones, with emulated
+// vectors, took a quarter of the compile time; other processors without vectors still get one.
+#if defined(__x86_64__)
+#define HWY_BASELINE_TARGETS HWY_SSE4
 #endif
 
 #include <hwy/foreach_target.h>
