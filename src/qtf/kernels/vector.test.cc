@@ -184,7 +184,7 @@ TYPED_TEST(VectorKernels, ColumnSumsAccumulateAndSkipWhatLiesBeyondTheRow) {
 TYPED_TEST(VectorKernels, DropoutKeepsTheShareAskedForAndTheMean) {
   using T = TypeParam;
   constexpr int64_t n = 200'000;
-  for_each_instruction_set([] {
+  for_each_instruction_set([&] {
     for (double drop : {0.0, 0.1, 0.5, 0.9}) {
       const std::vector<T> x(n, T{1});
       std::vector<T> y(n);
