@@ -9,15 +9,14 @@
 
 namespace qtf::compress {
 
-/// A symmetric positive matrix M = R·Rᵀ, by its eigenvectors: R = Qᵀ·diag(root) with eigenvectors as rows of
-/// Q. Or a diagonal one, or the identity.
+/// A symmetric positive matrix M = R·Rᵀ. Or a diagonal one, or the identity.
 class Metric {
  public:
   /// The identity.
   explicit Metric(int64_t size) : size_(size) {}
 
-  /// M + shrinkage·(its mean eigenvalue)·I. Negative eigenvalues (rounding) count as 0. Throws InputError if
-  /// M is zero or not finite.
+  /// M + shrinkage·(its mean eigenvalue)·I, by Cholesky; where rounding has left that indefinite, by
+  /// eigenvectors, negative eigenvalues of M counting as 0. Throws InputError if M is zero or not finite.
   static Metric from_matrix(ConstMatrix<double> m, double shrinkage);
 
   /// diag(values), all positive.
@@ -37,8 +36,8 @@ class Metric {
 
  private:
   int64_t size_ = 0;
-  AlignedVector<double> vectors_;  ///< [size, size], empty for a diagonal
-  AlignedVector<double> roots_;    ///< empty for the identity
+  AlignedVector<double> root_, inverse_;  ///< R and R⁻¹ [size, size]; empty for a diagonal
+  AlignedVector<double> diagonal_;        ///< of R, if that is diagonal; empty too: the identity
 };
 
 /// The singular value decomposition of Rᵣᵀ·W·R꜀ for metrics of W's rows and columns, taken back: the first r

@@ -122,6 +122,20 @@ TEST(Metric, ASingularMomentIsShrunkAndInverted) {
     for (int64_t j = 0; j < n; ++j) EXPECT_NEAR(shrunk[i * n + j], i == j ? 1 : 0, 1e-9);
 }
 
+/// As fp32 sums leave it: an eigenvalue below zero, by more than is added.
+TEST(Metric, AnEigenvalueThatRoundingLeftNegativeCountsAsZero) {
+  const int64_t n = 3;
+  const AlignedVector<double> moment{1, 0, 0, 0, 1, 0, 0, 0, -1e-3};
+  const double added = 1e-6 * (2 - 1e-3) / 3;
+  const Metric metric = Metric::from_matrix(ConstMatrix<double>(moment.data(), n, n), 1e-6);
+  AlignedVector<double> kept{1 + added, 0, 0, 0, 1 + added, 0, 0, 0, added};
+  AlignedVector<double> same{1, 2, 3};
+  metric.apply_right(Matrix<double>(same.data(), 1, n)), metric.undo_right(Matrix<double>(same.data(), 1, n));
+  for (int64_t i = 0; i < n; ++i) EXPECT_NEAR(same[i], 1 + static_cast<double>(i), 1e-12);
+  metric.divide_right(Matrix<double>(kept.data(), n, n));
+  for (int64_t i = 0; i < n * n; ++i) EXPECT_NEAR(kept[i], i % 4 ? 0 : 1, 1e-9);
+}
+
 TEST(Metric, RefusesAMomentOfZeroAndNoNumbers) {
   AlignedVector<double> moment(9, 0.0);
   EXPECT_THROW(Metric::from_matrix(ConstMatrix<double>(moment.data(), 3, 3), 1e-2), InputError);

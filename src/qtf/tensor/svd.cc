@@ -57,12 +57,41 @@ lapack_int syevd(lapack_int n, double* a, double* w) {
   return LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', n, a, n, w);
 }
 
+// The row-major lower triangle L of A = L·Lᵀ is the column-major upper one of A = Uᵀ·U.
+lapack_int potrf(lapack_int n, float* a) {
+  return LAPACKE_spotrf(LAPACK_COL_MAJOR, 'U', n, a, n);
+}
+lapack_int potrf(lapack_int n, double* a) {
+  return LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', n, a, n);
+}
+lapack_int trtri(lapack_int n, float* a) {
+  return LAPACKE_strtri(LAPACK_COL_MAJOR, 'U', 'N', n, a, n);
+}
+lapack_int trtri(lapack_int n, double* a) {
+  return LAPACKE_dtrtri(LAPACK_COL_MAJOR, 'U', 'N', n, a, n);
+}
+
 template <class T>
 AlignedVector<T> row_major_copy(ConstMatrix<T> a) {
   AlignedVector<T> copy(static_cast<size_t>(a.rows * a.cols));
   for (int64_t i = 0; i < a.rows; ++i)
     for (int64_t j = 0; j < a.cols; ++j) copy[i * a.cols + j] = a(i, j);
   return copy;
+}
+
+/// Row-major, zeros above the diagonal.
+template <class T>
+AlignedVector<T> lower_triangle(ConstMatrix<T> a) {
+  AlignedVector<T> triangle(static_cast<size_t>(a.rows * a.rows), T{0});
+  for (int64_t i = 0; i < a.rows; ++i)
+    for (int64_t j = 0; j <= i; ++j) triangle[i * a.rows + j] = a(i, j);
+  return triangle;
+}
+
+template <class T>
+void check_square(const char* place, ConstMatrix<T> a) {
+  if (a.rows <= 0 || a.cols != a.rows)
+    throw_input_error(place, "the matrix must be square, got {} x {}", a.rows, a.cols);
 }
 
 template <class T>
@@ -144,15 +173,11 @@ Svd<T> truncated_svd(ConstMatrix<T> a, const SvdOptions& options) {
 
 template <class T>
 SymmetricEigen<T> symmetric_eigen(ConstMatrix<T> a) {
+  check_square("symmetric_eigen", a);
   const int64_t n = a.rows;
-  if (n <= 0 || a.cols != n)
-    throw_input_error("symmetric_eigen", "the matrix must be square, got {} x {}", a.rows, a.cols);
   SymmetricEigen<T> eigen;
-  eigen.vectors.assign(static_cast<size_t>(n * n), T{0});
+  eigen.vectors = lower_triangle(a);
   eigen.values.resize(static_cast<size_t>(n));
-  // The row-major lower triangle is the column-major upper one.
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t j = 0; j <= i; ++j) eigen.vectors[i * n + j] = a(i, j);
   check_finite("symmetric_eigen", eigen.vectors);
   const SingleThreadedBlas single;
   if (syevd(static_cast<lapack_int>(n), eigen.vectors.data(), eigen.values.data()) != 0)
@@ -165,9 +190,24 @@ SymmetricEigen<T> symmetric_eigen(ConstMatrix<T> a) {
   return eigen;
 }
 
+template <class T>
+std::optional<Cholesky<T>> cholesky(ConstMatrix<T> a) {
+  check_square("cholesky", a);
+  const auto n = static_cast<lapack_int>(a.rows);
+  Cholesky<T> result{lower_triangle(a), {}};
+  // LAPACKE takes NaN for a bad argument, and dpotrf for no positive pivot.
+  const SingleThreadedBlas single;
+  if (potrf(n, result.lower.data()) != 0) return std::nullopt;
+  result.inverse = result.lower;
+  if (trtri(n, result.inverse.data()) != 0) return std::nullopt;
+  return result;
+}
+
 template Svd<float> truncated_svd(ConstMatrix<float>, const SvdOptions&);
 template Svd<double> truncated_svd(ConstMatrix<double>, const SvdOptions&);
 template SymmetricEigen<float> symmetric_eigen(ConstMatrix<float>);
 template SymmetricEigen<double> symmetric_eigen(ConstMatrix<double>);
+template std::optional<Cholesky<float>> cholesky(ConstMatrix<float>);
+template std::optional<Cholesky<double>> cholesky(ConstMatrix<double>);
 
 }  // namespace qtf

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "qtf/base/aligned.h"
 #include "qtf/tensor/matrix.h"
@@ -42,5 +43,18 @@ struct SymmetricEigen {
 /// double.
 template <class T>
 SymmetricEigen<T> symmetric_eigen(ConstMatrix<T> a);
+
+/// A = L·Lᵀ, and L⁻¹; both [n, n] with zeros above the diagonal.
+template <class T>
+struct Cholesky {
+  AlignedVector<T> lower;
+  AlignedVector<T> inverse;
+};
+
+/// Of a symmetric a[n, n], of which only the lower triangle is read: many times faster than its eigenvectors.
+/// Nothing if A is not positive definite to rounding, or holds NaN. Throws InputError for an empty or
+/// non-square matrix. float and double.
+template <class T>
+std::optional<Cholesky<T>> cholesky(ConstMatrix<T> a);
 
 }  // namespace qtf

@@ -150,5 +150,40 @@ TYPED_TEST(SvdTest, EigenvectorsRebuildTheMatrix) {
   }
 }
 
+TYPED_TEST(SvdTest, CholeskyFactorRebuildsTheMatrixAndItsInverseInverts) {
+  using T = TypeParam;
+  for (const int64_t n : {1, 2, 5, 33}) {
+    const auto half = random_values<T>(n * n, n);
+    AlignedVector<T> a(half.size());
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        a[i * n + j] = i == j ? static_cast<T>(n) : T{0};
+        for (int64_t k = 0; k < n; ++k) a[i * n + j] += half[i * n + k] * half[j * n + k];
+      }
+    const auto factor = cholesky(ConstMatrix<T>(a.data(), n, n));
+    ASSERT_TRUE(factor);
+    const double tolerance = 50 * std::numeric_limits<T>::epsilon() * static_cast<double>(n);
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        double product = 0, identity = 0;
+        for (int64_t k = 0; k < n; ++k) {
+          product += static_cast<double>(factor->lower[i * n + k]) * factor->lower[j * n + k];
+          identity += static_cast<double>(factor->lower[i * n + k]) * factor->inverse[k * n + j];
+        }
+        EXPECT_NEAR(product, a[i * n + j], tolerance * static_cast<double>(n));
+        EXPECT_NEAR(identity, i == j ? 1 : 0, tolerance);
+        EXPECT_TRUE(j <= i || factor->lower[i * n + j] == 0);
+      }
+  }
+}
+
+TYPED_TEST(SvdTest, NoCholeskyFactorOfWhatIsNotPositiveDefinite) {
+  using T = TypeParam;
+  const std::vector<T> indefinite{1, 0, 2, 1}, nan{1, 0, std::numeric_limits<T>::quiet_NaN(), 1};
+  EXPECT_FALSE(cholesky(ConstMatrix<T>(indefinite.data(), 2, 2)));
+  EXPECT_FALSE(cholesky(ConstMatrix<T>(nan.data(), 2, 2)));
+  EXPECT_THROW(cholesky(ConstMatrix<T>(nan.data(), 1, 2)), InputError);
+}
+
 }  // namespace
 }  // namespace qtf
