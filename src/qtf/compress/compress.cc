@@ -5,7 +5,9 @@
 #include <cmath>
 
 #include "qtf/base/error.h"
+#include "qtf/compress/btt_fit.h"
 #include "qtf/compress/captured_map.h"
+#include "qtf/compress/chain_fit.h"
 #include "qtf/compress/plan.h"
 #include "qtf/compress/sequential.h"
 #include "qtf/model/gauge.h"
@@ -79,64 +81,70 @@ class Compressor {
     return result_.model->layout().maps[map].shape.kind == tt::ShapeKind::dense;
   }
 
-  /// What a map's terms of one level are fitted to: the mean of all levels that use them.
-  struct Fit {
-    AlignedVector<double> target;  ///< the weight, or what error correction makes of it
-    Metric columns;
-  };
-
-  /// Each level's terms of the chain fit what is left of that level's own target by those of the levels
-  /// below.
-  void decompose_chain(const tt::WeightShape& shape, const std::vector<Fit>& fits, const Metric& rows,
-                       float* cores) const {
-    const int64_t rank = tt::level_rank(shape, 0);
-    const Matrix<float> u(cores, shape.out, rank), v(cores + shape.out * rank, rank, shape.in);
-    AlignedVector<double> below(static_cast<size_t>(shape.out * shape.in), 0.0);
-    const auto blocks = tt::bond_blocks(shape);
-    for (size_t level = 0; level < blocks.size(); ++level) {
-      const auto [begin, end] = blocks[level];
-      const Fit& fit = fits[std::min(level, fits.size() - 1)];
-      AlignedVector<double> rest = fit.target;
-      for (size_t i = 0; i < rest.size(); ++i) rest[i] -= below[i];
-      const WeightedSvd svd =
-          weighted_svd(ConstMatrix<double>(rest.data(), shape.out, shape.in), rows, fit.columns);
-      const int64_t terms = end - begin;
-      for (int64_t r = 0; r < terms; ++r) {
-        for (int64_t i = 0; i < shape.out; ++i) u(i, begin + r) = static_cast<float>(svd.u[i * svd.rank + r]);
-        for (int64_t j = 0; j < shape.in; ++j) v(begin + r, j) = static_cast<float>(svd.v[r * shape.in + j]);
-      }
-      gemm(ConstMatrix<double>(svd.u.data(), shape.out, terms, svd.rank),
-           ConstMatrix<double>(svd.v.data(), terms, shape.in),
-           Matrix<double>(below.data(), shape.out, shape.in), Into::accumulate);
-    }
-  }
-
+  /// moments: of a map that answers for the errors before it, a level each; null: the weight itself is the
+  /// target.
   void compress_map(size_t map, const WeightMetrics& metrics, const std::vector<StageMoments>* moments) {
     if (is_dense(map)) return;
     const auto begin = std::chrono::steady_clock::now();
     const model::MapParameters& place = result_.model->layout().maps[map];
     float* cores = result_.model->parameters().data() + place.offset;
-    std::vector<Fit> fits;
-    if (moments) {
-      for (size_t level = 0; level < moments->size(); ++level) {
-        const StageMoments m = mean_of(std::span(*moments).subspan(level));
-        fits.push_back(
-            {corrected_weight(weight_of(original_, map), m, options_.ridge),
-             Metric::from_matrix(ConstMatrix<double>(m.inputs.data(), place.spec.in, place.spec.in),
-                                 options_.input_shrinkage)});
-      }
-    } else {
-      fits.push_back({wide_weight(original_, map), metrics.columns(map)});
-    }
-    if (place.shape.kind == tt::ShapeKind::chain) {
-      decompose_chain(place.shape, fits, metrics.rows(map), cores);
-    } else {
-      const AlignedVector<float> narrow(fits.back().target.begin(), fits.back().target.end());
-      tt::from_dense(place.shape, narrow.data(), cores);
-    }
+    if (place.shape.kind == tt::ShapeKind::chain)
+      fit_chain_of(map, metrics, moments, cores);
+    else
+      fit_blocks_of(map, metrics, moments, cores);
     result_.model->linears()[map]->map->prepare(cores, tt::Use::inference);
     result_.maps[map].seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+
+  void fit_chain_of(size_t map, const WeightMetrics& metrics, const std::vector<StageMoments>* moments,
+                    float* cores) {
+    const model::MapParameters& place = result_.model->layout().maps[map];
+    if (!moments) {
+      const AlignedVector<double> target = wide_weight(original_, map);
+      return fit_chain(place.shape, {target.data(), place.spec.out, place.spec.in}, metrics.rows(map),
+                       metrics.columns(map), cores);
+    }
+    std::vector<LevelTarget> targets;
+    for (const StageMoments& level : *moments) targets.push_back(corrected_target(map, level));
+    const int sweeps = targets.size() > 1 ? options_.level_sweeps : 1;
+    fit_levels(place.shape, targets, importance(targets.size()), metrics.rows(map), sweeps, cores);
+  }
+
+  /// btt and mpo, which have one level.
+  void fit_blocks_of(size_t map, const WeightMetrics& metrics, const std::vector<StageMoments>* moments,
+                     float* cores) {
+    const model::MapParameters& place = result_.model->layout().maps[map];
+    const int64_t out = place.spec.out, in = place.spec.in;
+    const LevelTarget target = moments
+                                   ? corrected_target(map, moments->back())
+                                   : shrunk({wide_weight(original_, map), metrics.column_moment(map)}, in);
+    const AlignedVector<float> narrow(target.weight.begin(), target.weight.end());
+    tt::from_dense(place.shape, narrow.data(), cores);
+    if (place.shape.kind == tt::ShapeKind::btt && metrics.weighs_columns(map))
+      refit_btt(place.shape, {target.weight.data(), out, in}, {target.inputs.data(), in, in},
+                options_.block_sweeps, cores);
+  }
+
+  LevelTarget corrected_target(size_t map, const StageMoments& moments) const {
+    const ConstMatrix<float> w = weight_of(original_, map);
+    return shrunk({corrected_weight(w, moments, options_.ridge), moments.inputs}, w.cols);
+  }
+
+  /// The inputs' moment made positive definite.
+  LevelTarget shrunk(LevelTarget target, int64_t in) const {
+    double trace = 0;
+    for (int64_t i = 0; i < in; ++i) trace += target.inputs[i * in + i];
+    for (int64_t i = 0; i < in; ++i)
+      target.inputs[i * in + i] += options_.input_shrinkage * trace / static_cast<double>(in);
+    return target;
+  }
+
+  /// Of each level's errors, the smallest level first.
+  std::vector<double> importance(size_t levels) const {
+    std::vector<double> weights(levels, 1.0);
+    for (size_t k = levels - 1; k-- > 0;) weights[k] = options_.level_weight * weights[k + 1];
+    return weights;
   }
 
   void compress_apart(const WeightMetrics& metrics) {
@@ -235,6 +243,13 @@ std::unique_ptr<model::Transformer<float>> dense_copy(const model::Transformer<f
   }
   dense->prepare(tt::Use::inference, pool);
   return dense;
+}
+
+std::unique_ptr<model::Transformer<float>> into_dense(std::unique_ptr<model::Transformer<float>> model,
+                                                      ThreadPool& pool) {
+  if (!model->config().shapes.empty()) return dense_copy(*model, pool);
+  model->prepare(tt::Use::inference, pool);
+  return model;
 }
 
 void check_can_compress(const model::ModelConfig& config) {

@@ -21,7 +21,11 @@ struct CompressOptions {
   double input_shrinkage = 1e-4;     ///< of E[x·xᵀ], in mean eigenvalues: keeps rare directions alive
   double gradient_shrinkage = 1e-2;  ///< of E[g·gᵀ]
   double ridge = 1e-3;               ///< of the error-correcting targets
-  bool sequential = true;            ///< false leaves out the error-correcting targets
+  /// Of nested levels: how often all are fitted, and how much more each counts than the next larger.
+  int level_sweeps = 3;
+  double level_weight = 2.5;
+  int block_sweeps = 4;    ///< of the least-squares refit of a btt
+  bool sequential = true;  ///< false leaves out the error-correcting targets
   /// Called with the share of the work that is done.
   std::function<void(double share, std::string_view what)> progress = [](double, std::string_view) {};
 };
@@ -47,6 +51,10 @@ struct Compressed {
 
 /// A copy of a model with every map multiplied out, prepared for inference.
 std::unique_ptr<model::Transformer<float>> dense_copy(const model::Transformer<float>& model,
+                                                      ThreadPool& pool);
+
+/// The model itself, prepared for inference, if all its maps are dense; else its dense copy.
+std::unique_ptr<model::Transformer<float>> into_dense(std::unique_ptr<model::Transformer<float>> model,
                                                       ThreadPool& pool);
 
 /// Throws InputError, saying what to do, for a model that cannot be compressed: one with a quantum layer.

@@ -19,7 +19,7 @@ const std::vector<Method>& methods() {
        .inputs = true},
       {.name = "svd", .summary = "truncated SVD of the weights alone, the same share of every map"},
       {.name = "btt",
-       .summary = "block tensor train of the error-correcting targets, the same share of every map",
+       .summary = "block tensor train refitted to the error-correcting targets, the same share of every map",
        .kind = tt::ShapeKind::btt,
        .inputs = true,
        .sequential = true},

@@ -44,11 +44,14 @@ AlignedVector<double> WeightMetrics::column_moment(size_t map) const {
   return block(map).inputs[static_cast<size_t>(site)].matrix(scale);
 }
 
+bool WeightMetrics::weighs_columns(size_t map) const {
+  return options_.method->inputs && (options_.method->sensitivity || original_.config().tied ||
+                                     original_.layout().maps[map].spec.part != model::MapPart::embedding);
+}
+
 Metric WeightMetrics::columns(size_t map) const {
   const model::MapSpec& spec = original_.layout().maps[map].spec;
-  const bool known = options_.method->inputs && (options_.method->sensitivity || original_.config().tied ||
-                                                 spec.part != model::MapPart::embedding);
-  if (!known) return Metric(spec.in);
+  if (!weighs_columns(map)) return Metric(spec.in);
   const AlignedVector<double> moment = column_moment(map);
   return Metric::from_matrix(ConstMatrix<double>(moment.data(), spec.in, spec.in), options_.input_shrinkage);
 }

@@ -19,6 +19,8 @@ class WeightMetrics {
   /// Of what leaves map number `map` of linear_maps(), and of what enters it.
   Metric rows(size_t map) const;
   Metric columns(size_t map) const;
+  /// Whether the method counts errors by what enters a map; else columns() is the identity.
+  bool weighs_columns(size_t map) const;
   /// E[x·xᵀ] of what enters (of the embedding: E[g·gᵀ] by what leaves it; tied, the head's inputs are added).
   AlignedVector<double> column_moment(size_t map) const;
 

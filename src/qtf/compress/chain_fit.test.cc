@@ -1,0 +1,95 @@
+#include "qtf/compress/chain_fit.h"
+
+#include <gtest/gtest.h>
+
+#include "qtf/base/random.h"
+#include "qtf/tensor/gemm.h"
+
+namespace qtf::compress {
+namespace {
+
+AlignedVector<double> random_matrix(int64_t n, uint64_t stream) {
+  AlignedVector<double> values(static_cast<size_t>(n));
+  const Random random{9, stream};
+  for (size_t i = 0; i < values.size(); ++i) values[i] = random.normal(i);
+  return values;
+}
+
+AlignedVector<double> random_moment(int64_t n, uint64_t stream) {
+  const AlignedVector<double> a = random_matrix(n * 2 * n, stream);
+  AlignedVector<double> moment(static_cast<size_t>(n * n));
+  const ConstMatrix<double> view(a.data(), n, 2 * n);
+  gemm(view, view.transposed(), Matrix<double>(moment.data(), n, n));
+  return moment;
+}
+
+/// A chain of three levels, each with a weight and inputs of its own.
+class FittingLevels : public testing::Test {
+ protected:
+  FittingLevels() {
+    const AlignedVector<double> common = random_matrix(kOut * kIn, 1);
+    for (uint64_t level = 0; level < 3; ++level) {
+      LevelTarget target{random_matrix(kOut * kIn, 2 + level), random_moment(kIn, 5 + level)};
+      for (size_t i = 0; i < common.size(); ++i) target.weight[i] = common[i] + 0.3 * target.weight[i];
+      targets_.push_back(std::move(target));
+    }
+  }
+
+  Metric columns(size_t level) const {
+    return Metric::from_matrix(ConstMatrix<double>(targets_[level].inputs.data(), kIn, kIn), 0);
+  }
+
+  AlignedVector<float> fit(const std::vector<double>& importance, int sweeps) const {
+    AlignedVector<float> cores(static_cast<size_t>(tt::parameters(shape_)));
+    fit_levels(shape_, targets_, importance, rows_, sweeps, cores.data());
+    return cores;
+  }
+
+  double error(const AlignedVector<float>& cores, size_t level) const {
+    const int64_t all = tt::level_rank(shape_, 0), rank = shape_.levels[level];
+    AlignedVector<double> rest = targets_[level].weight;
+    for (int64_t i = 0; i < kOut; ++i)
+      for (int64_t j = 0; j < kIn; ++j)
+        for (int64_t r = 0; r < rank; ++r)
+          rest[i * kIn + j] -=
+              static_cast<double>(cores[i * all + r]) * static_cast<double>(cores[kOut * all + r * kIn + j]);
+    return weighted_error(ConstMatrix<double>(rest.data(), kOut, kIn), rows_, columns(level));
+  }
+  double sum(const AlignedVector<float>& cores) const {
+    return error(cores, 0) + error(cores, 1) + error(cores, 2);
+  }
+
+  static constexpr int64_t kOut = 9, kIn = 8;
+  const tt::WeightShape shape_ = tt::parse_shape("chain:rank=6,levels=1x3x6", kOut, kIn);
+  const AlignedVector<double> moment_ = random_moment(kOut, 8);
+  const Metric rows_ = Metric::from_matrix(ConstMatrix<double>(moment_.data(), kOut, kOut), 1e-2);
+  std::vector<LevelTarget> targets_;
+};
+
+TEST_F(FittingLevels, EverySweepMakesTheSumOfErrorsSmaller) {
+  double before = sum(fit({1, 1, 1}, 1));
+  for (const int sweeps : {2, 3, 6}) {
+    const double now = sum(fit({1, 1, 1}, sweeps));
+    EXPECT_LT(now, before) << sweeps;
+    before = now;
+  }
+}
+
+TEST_F(FittingLevels, AnImportantLevelIsFittedBetter) {
+  const auto equal = fit({1, 1, 1}, 4), first = fit({20, 1, 1}, 4), last = fit({1, 1, 20}, 4);
+  EXPECT_LT(error(first, 0), error(equal, 0));
+  EXPECT_LT(error(last, 2), error(equal, 2));
+}
+
+/// Where all levels ask for the same, each is the best of its rank.
+TEST_F(FittingLevels, TheSameTargetGivesThePrefixesOfOneDecomposition) {
+  targets_[1] = targets_[2] = targets_[0];
+  AlignedVector<float> alone(static_cast<size_t>(tt::parameters(shape_)));
+  fit_chain(shape_, {targets_[0].weight.data(), kOut, kIn}, rows_, columns(0), alone.data());
+  const auto together = fit({1, 1, 1}, 2);
+  for (size_t level = 0; level < 3; ++level)
+    EXPECT_NEAR(error(together, level), error(alone, level), 1e-4 * error(alone, 0));
+}
+
+}  // namespace
+}  // namespace qtf::compress
