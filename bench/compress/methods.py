@@ -3,10 +3,12 @@
 
   bench/compress/methods.py --qtf build/release/bin/qtf --model DIR --calibrate FILE --test FILE --out FOLDER
       [--ratios 1.5,2,3] [--methods chain,whitened-svd,...] [--separator STR]
+      [--heal FILE --heal-minutes M [--heal-methods chain,whitened-svd]] [--bytes N]
 
-Every method gets the same calibration text and the same budget of stored parameters; perplexity, KL to the original and the share of
-equal top tokens are measured on --test by `qtf eval`. Writes FOLDER/methods.json and FOLDER/methods.svg (perplexity
-against parameters) and prints a table. Nothing is healed.
+Every method gets the same calibration text and the same budget of stored parameters; perplexity, KL to the original and
+the share of equal top tokens are measured on --test (its first N bytes) by `qtf eval`. With --heal, the methods of
+--heal-methods are also healed, each size for the same minutes. Writes FOLDER/methods.json and FOLDER/methods.svg
+(perplexity against parameters) and prints a table. `--draw FOLDER/methods.json` only draws again.
 """
 import argparse
 import json
@@ -18,7 +20,7 @@ import subprocess
 import sys
 
 METHODS = "chain,whitened-svd,svd,btt,mpo"
-COLORS = ["#0b6bcb", "#c4680b", "#59636e", "#2a8a4a", "#a03a8c"]
+COLORS = {"chain": "#0969da", "whitened-svd": "#d1570a", "svd": "#6e7781", "btt": "#1a7f37", "mpo": "#8250df"}
 
 
 def call(*words):
@@ -28,81 +30,147 @@ def call(*words):
     return json.loads(result.stdout)
 
 
+def separator(args):
+    return ["--separator", args.separator] if args.separator else []
+
+
 def evaluate(args, model):
-    words = [args.qtf, "eval", model, "--text", args.test, "--against", args.model, "--json"]
-    return call(*words, *(["--separator", args.separator] if args.separator else []))
+    return call(args.qtf, "eval", model, "--text", args.test, "--against", args.model, "--json", *separator(args))
 
 
-def compress(args, method, ratio):
-    out = args.out / f"{method}-{ratio:g}"
+def compress(args, method, ratio, healed):
+    out = args.out / f"{method}-{ratio:g}{'-healed' if healed else ''}"
     shutil.rmtree(out, ignore_errors=True)
-    words = [args.qtf, "compress", args.model, "--out", out, "--calibrate", args.calibrate, "--method", method,
-             "--ratio", ratio, "--quiet", "--json"]
-    report = call(*words, *(["--separator", args.separator] if args.separator else []))
+    heal = ["--heal", args.heal, "--heal-minutes", args.heal_minutes] if healed else []
+    report = call(args.qtf, "compress", args.model, "--out", out, "--calibrate", args.calibrate, "--method", method,
+                  "--ratio", ratio, "--quiet", "--json", *heal, *separator(args))
     measured = evaluate(args, out)
-    return {"method": method, "ratio": ratio, "parameters": report["parameters"], "seconds": report["seconds"],
-            "macs_per_token": report["macs_per_token"], "peak_memory": report["peak_memory"],
-            "perplexity": measured["perplexity"], "stderr": measured["stderr"],
+    return {"method": method, "ratio": ratio, "healed": healed, "parameters": report["parameters"],
+            "seconds": report["seconds"], "macs_per_token": report["macs_per_token"],
+            "peak_memory": report["peak_memory"], "perplexity": measured["perplexity"], "stderr": measured["stderr"],
             "kl_divergence": measured["kl_divergence"], "same_top": measured["same_top"]}
 
 
 def print_table(dense, rows):
-    print(f"{'method':<14}{'ratio':>6}{'parameters':>12}{'perplexity':>12}{'KL':>9}{'same top':>10}{'seconds':>9}")
-    print(f"{'dense':<14}{1:>6}{dense['parameters']:>12}{dense['perplexity']:>12.3f}{0:>9.4f}{'100.0 %':>10}")
+    print(f"{'method':<22}{'ratio':>6}{'parameters':>12}{'perplexity':>12}{'KL':>9}{'same top':>10}{'seconds':>9}")
+    print(f"{'dense':<22}{1:>6}{dense['parameters']:>12}{dense['perplexity']:>12.3f}{0:>9.4f}{'100.0 %':>10}")
     for r in rows:
         top = f"{100 * r['same_top']:.1f} %"
-        print(f"{r['method']:<14}{r['ratio']:>6g}{r['parameters']:>12}{r['perplexity']:>12.3f}"
+        name = r["method"] + (" healed" if r["healed"] else "")
+        print(f"{name:<22}{r['ratio']:>6g}{r['parameters']:>12}{r['perplexity']:>12.3f}"
               f"{r['kl_divergence']:>9.4f}{top:>10}{r['seconds']:>9.1f}")
 
 
-def svg(dense, rows):
-    """Perplexity (log scale) against parameters, a line a method."""
-    width, height, left, bottom = 640, 380, 64, 44
-    most = max(r["parameters"] for r in rows + [dense])
+def ticks(low, high, count):
+    """Round numbers (1, 2, 3 or 5 times a power of ten) in [low, high], about `count`, for a log scale."""
+    steps = [m * 10 ** e for e in range(-2, 7) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)]
+    inside = [s for s in steps if low <= s <= high]
+    return inside[:: max(1, round(len(inside) / count))]
+
+
+def spread(labels, gap, bottom):
+    """Moves (y, …) labels apart to at least `gap`, none below `bottom`."""
+    placed = [list(label) for label in sorted(labels)]
+    for above, below in zip(placed, placed[1:]):
+        below[0] = max(below[0], above[0] + gap)
+    limit = bottom
+    for label in reversed(placed):
+        label[0] = min(label[0], limit)
+        limit = label[0] - gap
+    return placed
+
+
+def svg(dense, rows, title):
+    """Perplexity (log scale) against parameters: a line a method, healed ones whole, training-free ones dashed."""
+    width, height, left, right, top, bottom = 760, 440, 64, 170, 64, 56
+    sizes = [r["parameters"] for r in rows] + [dense["parameters"]]
     logs = [math.log(r["perplexity"]) for r in rows + [dense]]
-    low, high = min(logs) - 0.03, max(logs) + 0.03
-    x = lambda p: left + (width - left - 16) * p / most
-    y = lambda ppl: 12 + (height - bottom - 12) * (high - math.log(ppl)) / (high - low)
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
-             f'<rect width="{width}" height="{height}" fill="#fff"/>',
-             f'<path d="M{left} {y(dense["perplexity"]):.1f}H{width - 16}" stroke="#bbb" stroke-dasharray="4 4"/>']
-    for i in range(6):
-        ppl = math.exp(low + (high - low) * i / 5)
-        parts.append(f'<text x="{left - 8}" y="{y(ppl) + 4:.1f}" text-anchor="end" fill="#59636e">{ppl:.3g}</text>')
-        p = most * i / 5
-        parts.append(f'<text x="{x(p):.1f}" y="{height - 24}" text-anchor="middle" fill="#59636e">{p / 1e3:.0f} k</text>')
-    parts.append(f'<text x="{width - 16}" y="{height - 6}" text-anchor="end" fill="#59636e">parameters (perplexity, log scale)</text>')
-    for i, method in enumerate(dict.fromkeys(r["method"] for r in rows)):
-        color = COLORS[i % len(COLORS)]
-        points = sorted((r["parameters"], r["perplexity"]) for r in rows if r["method"] == method)
+    pad = 0.05 * (max(logs) - min(logs))
+    low, high = min(logs) - pad, max(logs) + pad
+    most = max(sizes) * 1.02
+    least = min(sizes) * 0.85
+    x = lambda p: left + (width - left - right) * (p - least) / (most - least)
+    y = lambda ppl: top + (height - bottom - top) * (high - math.log(ppl)) / (high - low)
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+             'font-family="system-ui, -apple-system, Segoe UI, sans-serif" font-size="13">',
+             f'<rect width="{width}" height="{height}" rx="10" fill="#fff"/>',
+             f'<text x="{left}" y="28" font-size="16" font-weight="600" fill="#1f2328">{title}</text>',
+             f'<text x="{left}" y="46" fill="#59636e">perplexity (log scale) against stored parameters; '
+             + ('whole lines are healed, dashed ones training-free' if any(r["healed"] for r in rows) else
+                'training-free') + '</text>']
+    for ppl in ticks(math.exp(low), math.exp(high), 6):
+        parts.append(f'<path d="M{left} {y(ppl):.1f}H{width - right}" stroke="#eaeef2"/>')
+        parts.append(f'<text x="{left - 10}" y="{y(ppl) + 4:.1f}" text-anchor="end" fill="#59636e">{ppl:g}</text>')
+    for ratio in sorted({r["ratio"] for r in rows} | {1}):
+        p = dense["parameters"] / ratio
+        parts.append(f'<path d="M{x(p):.1f} {top}V{height - bottom}" stroke="#f3f5f7"/>')
+        size = f"{p / 1e6:.2f} M" if p >= 1e6 else f"{p / 1e3:.0f} k"
+        parts.append(f'<text x="{x(p):.1f}" y="{height - bottom + 20}" text-anchor="middle" fill="#59636e">{size}</text>')
+        parts.append(f'<text x="{x(p):.1f}" y="{height - bottom + 37}" text-anchor="middle" fill="#8c959f" '
+                     f'font-size="11">{"dense" if ratio == 1 else f"{ratio:g}x smaller"}</text>')
+    parts.append(f'<path d="M{left} {y(dense["perplexity"]):.1f}H{width - right}" stroke="#1f2328" stroke-opacity=".45" '
+                 'stroke-dasharray="2 4"/>')
+    labels = [(y(dense["perplexity"]), f'dense {dense["perplexity"]:.1f}', "#1f2328")]
+    for method, healed in dict.fromkeys((r["method"], r["healed"]) for r in rows):
+        color = COLORS.get(method, "#59636e")
+        points = sorted((r["parameters"], r["perplexity"]) for r in rows
+                        if (r["method"], r["healed"]) == (method, healed))
+        dash = "" if healed or not any(r["healed"] for r in rows) else ' stroke-dasharray="6 5" stroke-opacity=".75"'
         path = " ".join(f"{'L' if k else 'M'}{x(a):.1f} {y(b):.1f}" for k, (a, b) in enumerate(points))
-        parts.append(f'<path d="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3.5" fill="{color}"/>' for a, b in points]
-        parts.append(f'<text x="{width - 16}" y="{28 + 16 * i}" text-anchor="end" fill="{color}">{method}</text>')
+        parts.append(f'<path d="{path}" fill="none" stroke="{color}" stroke-width="2.25" stroke-linejoin="round"{dash}/>')
+        for a, b in points:
+            parts.append(f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="4" fill="{color if healed or not dash else "#fff"}" '
+                         f'stroke="{color}" stroke-width="2"><title>{method}: {a} parameters, perplexity {b:.2f}</title></circle>')
+        labels.append((y(points[-1][1]), method + (", healed" if healed else ""), color))
+    for at, text, color in spread(labels, 18, height - bottom):
+        parts.append(f'<text x="{width - right + 12}" y="{at + 4:.1f}" fill="{color}" font-weight="500">{text}</text>')
     return "\n".join(parts + ["</svg>\n"])
+
+
+def measure(args):
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.bytes:
+        text = pathlib.Path(args.test).read_bytes()[:args.bytes].decode(errors="ignore")
+        args.test = args.out / "test.txt"
+        args.test.write_text(text)
+    dense = {**evaluate(args, args.model), "parameters": call(args.qtf, "info", args.model, "--json")["parameters"]}
+    ratios = [float(r) for r in args.ratios.split(",")]
+    rows = [compress(args, method, ratio, False) for ratio in ratios for method in args.methods.split(",")]
+    if args.heal:
+        rows += [compress(args, method, ratio, True) for ratio in ratios for method in args.heal_methods.split(",")]
+    machine = {"processor": platform.processor() or platform.machine(), "system": platform.platform()}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                            cwd=pathlib.Path(__file__).parent).stdout.strip()
+    result = {"machine": machine, "commit": commit, "title": args.title, "heal_minutes": args.heal_minutes,
+              "dense": dense, "rows": rows}
+    (args.out / "methods.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result, args.out
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--qtf", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--calibrate", required=True)
-    parser.add_argument("--test", required=True)
-    parser.add_argument("--out", required=True, type=pathlib.Path)
+    for name in ("qtf", "model", "calibrate", "test"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--ratios", default="1.5,2,3")
     parser.add_argument("--methods", default=METHODS)
     parser.add_argument("--separator")
+    parser.add_argument("--heal")
+    parser.add_argument("--heal-minutes", type=float, default=0)
+    parser.add_argument("--heal-methods", default="chain,whitened-svd")
+    parser.add_argument("--bytes", type=int, default=0)
+    parser.add_argument("--title", default="What compression loses")
+    parser.add_argument("--draw", type=pathlib.Path)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    dense = {**evaluate(args, args.model), **{"parameters": call(args.qtf, "info", args.model, "--json")["parameters"]}}
-    rows = [compress(args, method, float(ratio)) for ratio in args.ratios.split(",") for method in args.methods.split(",")]
-    print_table(dense, rows)
-    machine = {"processor": platform.processor() or platform.machine(), "system": platform.platform()}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
-                            cwd=pathlib.Path(__file__).parent).stdout.strip()
-    result = {"machine": machine, "commit": commit, "dense": dense, "rows": rows}
-    (args.out / "methods.json").write_text(json.dumps(result, indent=1) + "\n")
-    (args.out / "methods.svg").write_text(svg(dense, rows))
+    if args.draw:
+        result, out = json.loads(args.draw.read_text()), args.draw.parent
+    else:
+        missing = [f"--{n}" for n in ("qtf", "model", "calibrate", "test", "out") if not getattr(args, n)]
+        if missing or bool(args.heal) != (args.heal_minutes > 0):
+            parser.error(f"missing: {', '.join(missing)}" if missing else "--heal and --heal-minutes belong together")
+        result, out = measure(args)
+    print_table(result["dense"], result["rows"])
+    (out / "methods.svg").write_text(svg(result["dense"], result["rows"], result["title"]))
 
 
 if __name__ == "__main__":
