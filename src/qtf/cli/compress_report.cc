@@ -183,27 +183,35 @@ std::string rank_chart(const CompressionReport& r) {
   return bar_chart(bars, "Parameters kept of every map");
 }
 
-std::string error_chart(const CompressionReport& r) {
+/// A bar a map as long as a number of it, the largest filling the track. `value` and `hint` write it.
+template <class Value, class Hint>
+std::string number_chart(const CompressionReport& r, double compress::CompressedMap::*number,
+                         std::string_view title, const Value& value, const Hint& hint) {
   double most = 1e-12;
-  for (const compress::CompressedMap& map : r.result->maps) most = std::max(most, map.output_error);
+  for (const compress::CompressedMap& map : r.result->maps) most = std::max(most, map.*number);
   std::vector<Bar> bars;
   for (const compress::CompressedMap& map : r.result->maps)
-    bars.push_back({short_name(map.name), fmt::format("{:.1f} %", 100 * map.output_error),
-                    fmt::format("{}: weights {:.1f} %, outputs {:.1f} %", map.name, 100 * map.error,
-                                100 * map.output_error),
-                    map.output_error / most});
-  return bar_chart(bars, "Relative error of every map's outputs");
+    bars.push_back({short_name(map.name), value(map), hint(map), map.*number / most});
+  return bar_chart(bars, title);
+}
+
+std::string error_chart(const CompressionReport& r) {
+  using Map = compress::CompressedMap;
+  return number_chart(
+      r, &Map::output_error, "Relative error of every map's outputs",
+      [](const Map& map) { return fmt::format("{:.1f} %", 100 * map.output_error); },
+      [](const Map& map) {
+        return fmt::format("{}: weights {:.1f} %, outputs {:.1f} %", map.name, 100 * map.error,
+                           100 * map.output_error);
+      });
 }
 
 std::string loss_chart(const CompressionReport& r) {
-  double most = 1e-12;
-  for (const compress::CompressedMap& map : r.result->maps) most = std::max(most, map.predicted_loss);
-  std::vector<Bar> bars;
-  for (const compress::CompressedMap& map : r.result->maps)
-    bars.push_back({short_name(map.name), fmt::format("{:.2f}", 1000 * map.predicted_loss),
-                    fmt::format("{}: {:.3g} nats/token", map.name, map.predicted_loss),
-                    map.predicted_loss / most});
-  return bar_chart(bars, "Predicted loss of every map");
+  using Map = compress::CompressedMap;
+  return number_chart(
+      r, &Map::predicted_loss, "Predicted loss of every map",
+      [](const Map& map) { return fmt::format("{:.2f}", 1000 * map.predicted_loss); },
+      [](const Map& map) { return fmt::format("{}: {:.3g} nats/token", map.name, map.predicted_loss); });
 }
 
 }  // namespace
