@@ -4,13 +4,19 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "qtf/base/file.h"
@@ -40,6 +46,32 @@ inline nlohmann::json call_json(std::vector<std::string> args) {
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 1) << result.out;
   return nlohmann::json::parse(result.out, nullptr, false);
+}
+
+/// Forks a call, sends it `signal` once ready() or when it has ended, and returns its exit status, or the
+/// signal that killed it as a negative number.
+inline int signalled_call(const std::vector<std::string>& args, int signal,
+                          const std::function<bool()>& ready) {
+  const pid_t child = fork();
+  if (child == 0) _exit(call(args).status);
+  int status = 0;
+  while (!ready() && waitpid(child, &status, WNOHANG) == 0)
+    std::this_thread::sleep_for(std::chrono::microseconds(500));
+  kill(child, signal);
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+/// Sends the signal once the run has written some steps to the folder's metrics, or `least` lines in all.
+inline int signalled_run(const std::vector<std::string>& args, const std::string& folder, int signal,
+                         std::ptrdiff_t least = 0) {
+  const std::filesystem::path metrics = std::filesystem::path(folder) / "metrics.jsonl";
+  const auto lines = [&] {
+    if (!std::filesystem::exists(metrics)) return std::ptrdiff_t{0};
+    const std::string text = read_file(metrics);
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  return signalled_call(args, signal, [&, enough = std::max(lines() + 4, least)] { return lines() >= enough; });
 }
 
 inline std::string small_book() {

@@ -11,11 +11,11 @@
 #include "qtf/base/progress.h"
 #include "qtf/cli/compress_report.h"
 #include "qtf/cli/open_model.h"
+#include "qtf/cli/stop_signal.h"
 #include "qtf/compress/compress.h"
-#include "qtf/model/gauge.h"
+#include "qtf/compress/healing.h"
 #include "qtf/text/corpus.h"
 #include "qtf/text/token_file.h"
-#include "qtf/train/trainer.h"
 
 namespace qtf::cli {
 namespace {
@@ -210,47 +210,30 @@ class MeasuringText {
   train::Documents documents_;
 };
 
-/// Trains the model on with the original as its teacher, all numbers of its chains free, and fixes their
-/// gauge again. The folder gets the run's metrics.jsonl.
+void end_if_stopped(const StopSignal& stop) {
+  if (const int signal = stop.number()) throw ExitStatus(128 + signal);
+}
+
+/// Null if it brought nothing. The folder gets the run's metrics.jsonl.
 std::unique_ptr<model::Transformer<float>> heal(const Arguments& arguments,
                                                 const model::Transformer<float>& model,
                                                 const model::Transformer<float>& original,
-                                                const model::LoadedModel& loaded,
-                                                const NewModelFolder& folder, ThreadPool& pool) {
-  auto pupil = model::with_free_gauge(model);
-  const text::TokenFile file = text::tokenize_corpus(arguments.text("--heal"), *loaded.tokenizer);
-  train::TrainJob job;
-  job.model = pupil.get();
-  job.tokenizer = loaded.tokenizer;
-  job.teacher.model = &original;
-  job.train = {&file, 0, file.size() * 19 / 20};
-  job.valid = {&file, job.train.end, file.size()};
-  job.valid_counts = train::count_text(job.valid, *loaded.tokenizer);
-  job.out = folder / "healing";
-  job.name = "healing";
-  job.progress = !arguments.flag("--quiet");
-  job.options.minutes = arguments.number("--heal-minutes");
-  job.options.learning_rate = arguments.number("--heal-rate");
-  job.options.batch = 16;
-  job.options.patience = 5;
-  job.options.nested = model::level_count(pupil->config()) > 1;
-  model::save_description(job.out, pupil->config(), *loaded.tokenizer);
-  train::EvaluateOptions validation;
-  validation.max_tokens = job.options.validation_tokens;
-  // All levels count alike.
-  const auto loss = [&](const model::Transformer<float>& m) {
-    double sum = 0;
-    for (validation.level = 0; validation.level < model::level_count(m.config()); ++validation.level)
-      sum += train::evaluate(m, job.valid, validation, pool).nats_per_token;
-    return sum;
-  };
-  train::train(job, pool);
-  fs::rename(job.out / "metrics.jsonl", folder / "metrics.jsonl");
-  fs::remove_all(job.out);
-  auto healed = model::has_fixed_gauge(model.config()) ? model::with_fixed_gauge(*pupil) : std::move(pupil);
-  healed->prepare(tt::Use::inference, pool);
-  if (loss(*healed) >= loss(model)) return nullptr;
-  return healed;
+                                                std::shared_ptr<const text::Tokenizer> tokenizer,
+                                                const NewModelFolder& folder, const StopSignal& stop,
+                                                ThreadPool& pool) {
+  const text::TokenFile text = text::tokenize_corpus(arguments.text("--heal"), *tokenizer);
+  compress::HealingOptions options;
+  options.minutes = arguments.number("--heal-minutes");
+  options.block_share = arguments.number("--heal-blocks");
+  options.learning_rate = arguments.number("--heal-rate");
+  options.out = folder / "healing";
+  options.progress = !arguments.flag("--quiet");
+  options.stop = &stop.number();
+  compress::Healing healing = compress::heal(model, original, text, std::move(tokenizer), options, pool);
+  end_if_stopped(stop);
+  fs::rename(options.out / "metrics.jsonl", folder / "metrics.jsonl");
+  fs::remove_all(options.out);
+  return std::move(healing.model);
 }
 
 int64_t peak_memory() {
@@ -277,7 +260,7 @@ void run(const Arguments& arguments, const Streams& streams) {
   const auto begin = std::chrono::steady_clock::now();
   const fs::path out = read_out(arguments);
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
-  const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "compress");
+  model::LoadedModel loaded = open_model(arguments.text("MODEL"), "compress");
   compress::check_can_compress(loaded.model->config());
   const int64_t dense_parameters = model::dense_parameter_count(loaded.model->config());
 
@@ -296,7 +279,7 @@ void run(const Arguments& arguments, const Streams& streams) {
     if (progress) progress->update(static_cast<int64_t>(1000 * share), std::string(what));
   };
   show(0, "calibrating");
-  const auto original = compress::dense_copy(*loaded.model, pool);
+  const auto original = compress::into_dense(std::move(loaded.model), pool);
   Calibration calibration = input.stored ? compress::load_calibration(*input.stored, original->config())
                                          : compress::calibrate(*original, input.text, pool);
   if (!input.stored) calibration.text_sha256 = input.sha256;
@@ -331,12 +314,14 @@ void run(const Arguments& arguments, const Streams& streams) {
   measure("before", *original);
   measure("compressed", *result.model);
 
+  // Until here nothing is written: whoever stops it leaves nothing behind.
+  const StopSignal stop;
   NewModelFolder folder(out);
   std::unique_ptr<model::Transformer<float>> healed;
   if (arguments.given("--heal")) {
     progress.reset();
     report.heal_minutes = arguments.number("--heal-minutes");
-    healed = heal(arguments, *result.model, *original, loaded, folder, pool);
+    healed = heal(arguments, *result.model, *original, loaded.tokenizer, folder, stop, pool);
     if (healed) {
       report.config = healed->config();
       measure("healed", *healed);
@@ -354,6 +339,7 @@ void run(const Arguments& arguments, const Streams& streams) {
   const nlohmann::ordered_json json = to_json(report);
   write_file_atomically(folder / "report.json", json.dump(1) + "\n");
   write_file_atomically(folder / "report.html", compression_page(report));
+  end_if_stopped(stop);
   folder.keep();
 
   show(1, "done");
@@ -420,6 +406,13 @@ const Command kCompressCommand{
           .value = "M",
           .help = "how long; ends earlier when it no longer helps",
           .min = 0},
+         {.name = "--heal-blocks",
+          .type = ValueType::number,
+          .value = "SHARE",
+          .initial = "0",
+          .help = "share of the minutes in which blocks are healed one by one, before the whole",
+          .min = 0,
+          .max = 0.9},
          {.name = "--heal-rate",
           .type = ValueType::number,
           .value = "X",

@@ -87,6 +87,34 @@ TEST_F(CompressCommand, HealsWithTheOriginalAsTeacher) {
   EXPECT_EQ(call_json({"info", place_ / "healed"})["parameters"], report["parameters"]);
 }
 
+/// Stopped while it heals, block by block and whole: the status says so, and nothing is left.
+TEST_F(CompressCommand, InterruptedItLeavesNothing) {
+  const auto healing = [&](const char* blocks) {
+    return compress_call(
+        "stopped", {"--ratio", "2", "--heal", place_.book(), "--heal-minutes", "5", "--heal-blocks", blocks});
+  };
+  const auto before = place_.snapshot();
+  const std::string temporary = place_ / "stopped.tmp";
+  EXPECT_EQ(signalled_run(healing("0"), temporary + "/healing", SIGINT), 130);
+  EXPECT_EQ(place_.snapshot(), before);
+  EXPECT_EQ(signalled_call(healing("0.9"), SIGTERM, [&] { return std::filesystem::exists(temporary); }), 143);
+  EXPECT_EQ(place_.snapshot(), before);
+}
+
+/// Killed, it cannot tidy up; the next call does, and the folder is whole or not there.
+TEST_F(CompressCommand, WhatAKilledOneLeftIsReplaced) {
+  const std::vector<std::string> more = {"--ratio", "2"};
+  auto healing = more;
+  healing.insert(healing.end(), {"--heal", place_.book(), "--heal-minutes", "5"});
+  const std::string temporary = place_ / "killed.tmp";
+  EXPECT_EQ(signalled_run(compress_call("killed", healing), temporary + "/healing", SIGKILL), -SIGKILL);
+  EXPECT_FALSE(std::filesystem::exists(place_ / "killed"));
+  EXPECT_TRUE(std::filesystem::exists(temporary));
+  call_json(compress_call("killed", more));
+  EXPECT_FALSE(std::filesystem::exists(temporary));
+  EXPECT_EQ(call({"info", place_ / "killed"}).status, 0);
+}
+
 TEST_F(CompressCommand, RefusesWhatCannotBeAndLeavesNothing) {
   expect_refused({}, "give --ratio R, --max-params N or --levels");
   expect_refused({"--ratio", "2", "--max-params", "1k"}, "contradict each other");
@@ -97,6 +125,8 @@ TEST_F(CompressCommand, RefusesWhatCannotBeAndLeavesNothing) {
   expect_refused({"--ratio", "2", "--calibrate-tokens", "20"}, "the calibration text gives");
   expect_refused({"--ratio", "2", "--heal", place_.book()}, "belong together");
   expect_refused({"--ratio", "2", "--method", "whitened"}, "whitened-svd");
+  expect_refused({"--ratio", "2", "--heal", place_.book(), "--heal-minutes", "1", "--heal-blocks", "0.95"},
+                 "--heal-blocks");
   const Result exists =
       call({"compress", model_, "--out", model_, "--calibrate", place_.book(), "--ratio", "2"});
   EXPECT_EQ(exists.status, 2);

@@ -1,12 +1,11 @@
 #include <fmt/format.h>
 
-#include <atomic>
-#include <csignal>
 #include <ostream>
 
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
 #include "qtf/cli/new_folder.h"
+#include "qtf/cli/stop_signal.h"
 #include "qtf/cli/train_parent.h"
 #include "qtf/cli/train_setup.h"
 #include "qtf/model/gauge.h"
@@ -17,26 +16,6 @@
 
 namespace qtf::cli {
 namespace {
-
-std::atomic<int> stop_signal{0};
-
-/// While it lives, Ctrl-C and SIGTERM ask the run to end; a second one ends the process at once.
-class SignalGuard {
- public:
-  SignalGuard() {
-    stop_signal = 0;
-    for (int signal : {SIGINT, SIGTERM}) std::signal(signal, handle);
-  }
-  ~SignalGuard() {
-    for (int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
-  }
-
- private:
-  static void handle(int signal) {
-    stop_signal = signal;
-    std::signal(signal, SIG_DFL);
-  }
-};
 
 void print_plan(const TrainSetup& setup, int threads, std::ostream& out) {
   const model::ModelConfig& config = setup.model->config();
@@ -128,8 +107,8 @@ void train_whole(TrainSetup& setup, const Arguments& settings, const std::string
                  const Streams& streams) {
   print_plan(setup, pool.size(), streams.out);
   streams.out << std::flush;
-  const SignalGuard guard;
-  const train::TrainSummary summary = train::train(setup.job, pool, &stop_signal);
+  const StopSignal stop;
+  const train::TrainSummary summary = train::train(setup.job, pool, &stop.number());
   if (summary.interrupted) {
     streams.err << fmt::format("Stopped at step {}; go on with: qtf train --resume --out {}\n",
                                summary.progress.step, out);

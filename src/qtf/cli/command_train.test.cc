@@ -1,8 +1,4 @@
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <csignal>
-#include <thread>
 
 #include "qtf/cli/cli_test.h"
 
@@ -204,27 +200,6 @@ TEST_F(Train, LearnsFromATeacher) {
                                   place_.book(), "--against", teacher});
   EXPECT_LT(against.at("kl_divergence").get<double>(), 0.5 * strange.at("kl_divergence").get<double>());
   EXPECT_TRUE(weights_of(pupil) == weights_of(place_.train("again", taught))) << "deterministic";
-}
-
-/// Forks a run, sends it `signal` once it has written some steps, or `least` lines in all, and returns its
-/// exit status.
-int signalled_run(const std::vector<std::string>& args, const std::string& folder, int signal,
-                  std::ptrdiff_t least = 0) {
-  const pid_t child = fork();
-  if (child == 0) _exit(call(args).status);
-  const fs::path metrics = fs::path(folder) / "metrics.jsonl";
-  const auto lines = [&] {
-    if (!fs::exists(metrics)) return std::ptrdiff_t{0};
-    const std::string text = read_file(metrics);
-    return std::count(text.begin(), text.end(), '\n');
-  };
-  int status = 0;
-  const std::ptrdiff_t enough = std::max(lines() + 4, least);
-  while (lines() < enough && waitpid(child, &status, WNOHANG) == 0)
-    std::this_thread::sleep_for(std::chrono::microseconds(500));
-  kill(child, signal);
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
 TEST_F(Train, AnotherTeacherIsNotGoneOnWith) {

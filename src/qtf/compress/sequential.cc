@@ -172,6 +172,20 @@ const float* SideBySide::read_site(const model::Transformer<float>& model, const
 }
 
 void SideBySide::advance(size_t block) {
+  advance_original(block);
+  advance_compressed(block);
+}
+
+void SideBySide::advance_original(size_t block) {
+  advance(original_, block, 0, streams_[0]);
+}
+
+void SideBySide::advance_compressed(size_t block) {
+  for (size_t k = 0; k < levels(); ++k) advance(compressed_, block, level_number(k), streams_[k + 1]);
+}
+
+void SideBySide::advance(const model::Transformer<float>& model, size_t block, int level,
+                         AlignedVector<float>& stream) {
   const int64_t width = original_.config().width;
   for (const SequenceRun& run : runs_of(text_, kRunRows)) {
     pool_.run([&](int w) {
@@ -181,15 +195,11 @@ void SideBySide::advance(size_t block) {
       const ArenaScope scope(arena);
       const auto segments = segments_of(text_, share);
       const Matrix<float> y(arena.allocate<float>(share.rows * width), share.rows, width);
-      const auto step = [&](const model::Transformer<float>& model, int level, AlignedVector<float>& stream) {
-        float* x = stream.data() + share.row * width;
-        nn::block_forward<float>(model.blocks()[block], model.block_spec(),
-                                 pass_over(segments, share.rows, level), static_cast<int64_t>(block),
-                                 {x, share.rows, width}, y, nullptr, arena);
-        std::copy_n(y.data, share.rows * width, x);
-      };
-      step(original_, 0, streams_[0]);
-      for (size_t k = 0; k < levels(); ++k) step(compressed_, level_number(k), streams_[k + 1]);
+      float* x = stream.data() + share.row * width;
+      nn::block_forward<float>(model.blocks()[block], model.block_spec(),
+                               pass_over(segments, share.rows, level), static_cast<int64_t>(block),
+                               {x, share.rows, width}, y, nullptr, arena);
+      std::copy_n(y.data, share.rows * width, x);
     });
   }
 }

@@ -35,10 +35,20 @@ class SideBySide {
 
   /// A level each.
   std::vector<StageMoments> stage(size_t block, Site site);
-  /// Takes all residual streams through a finished block.
+  /// Takes all residual streams through a finished block; or the original's, or the levels' alone.
   void advance(size_t block);
+  void advance_original(size_t block);
+  void advance_compressed(size_t block);
   /// Of the head's inputs, after the last block.
   std::vector<StageMoments> head();
+
+  size_t levels() const { return streams_.size() - 1; }
+  /// Of level number `index`, counted from the smallest, as Transformer counts.
+  int level_number(size_t index) const { return index + 1 == levels() ? 0 : static_cast<int>(index) + 1; }
+  /// [tokens, D]: the residual stream of the original (0), or of level number index - 1.
+  ConstMatrix<float> stream(size_t index) const {
+    return {streams_[index].data(), text_.rows(), original_.config().width};
+  }
 
  private:
   /// What one worker fills in: rows of the maps' inputs, and of the streams' shortfalls.
@@ -52,9 +62,7 @@ class SideBySide {
                          Site site, int level, const float* x, Matrix<float> to, Arena& arena) const;
   template <class Fill>
   std::vector<StageMoments> collect(int64_t width, bool residual, const Fill& fill);
-  size_t levels() const { return streams_.size() - 1; }
-  /// Of level number `index`, counted from the smallest, as Transformer counts.
-  int level_number(size_t index) const { return index + 1 == levels() ? 0 : static_cast<int>(index) + 1; }
+  void advance(const model::Transformer<float>& model, size_t block, int level, AlignedVector<float>& stream);
 
   const model::Transformer<float>& original_;
   const model::Transformer<float>& compressed_;

@@ -1,0 +1,31 @@
+#include "qtf/cli/stop_signal.h"
+
+#include <csignal>
+
+namespace qtf::cli {
+
+namespace {
+
+std::atomic<int> received{0};
+
+void receive(int signal) {
+  received = signal;
+  std::signal(signal, SIG_DFL);
+}
+
+}  // namespace
+
+StopSignal::StopSignal() {
+  received = 0;
+  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, receive);
+}
+
+StopSignal::~StopSignal() {
+  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
+}
+
+const std::atomic<int>& StopSignal::number() const {
+  return received;
+}
+
+}  // namespace qtf::cli

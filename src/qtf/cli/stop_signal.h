@@ -1,0 +1,21 @@
+// Ctrl-C and SIGTERM as a flag, for commands that leave something whole behind when they are stopped.
+#pragma once
+
+#include <atomic>
+
+namespace qtf::cli {
+
+/// While it lives, Ctrl-C and SIGTERM ask the command to end; a second one ends the process at once. One at a
+/// time.
+class StopSignal {
+ public:
+  StopSignal();
+  ~StopSignal();
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+
+  /// The signal's number, or 0.
+  const std::atomic<int>& number() const;
+};
+
+}  // namespace qtf::cli
