@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <chrono>
@@ -256,7 +257,15 @@ void print_result(const CompressionReport& report, const fs::path& out, std::ost
                         (out / "report.html").string());
 }
 
+/// Matrices come and go in many sizes: each goes back to the system at once, where the allocator would keep a
+/// third of the peak between others (measured at 10 M parameters).
+void give_memory_back() {
+  constexpr int kBytes = 1 << 20;
+  mallopt(M_MMAP_THRESHOLD, kBytes);
+}
+
 void run(const Arguments& arguments, const Streams& streams) {
+  give_memory_back();
   const auto begin = std::chrono::steady_clock::now();
   const fs::path out = read_out(arguments);
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));

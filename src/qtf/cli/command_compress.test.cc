@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "qtf/cli/cli_test.h"
 
 namespace qtf::cli {
@@ -85,6 +87,28 @@ TEST_F(CompressCommand, HealsWithTheOriginalAsTeacher) {
   EXPECT_TRUE(std::filesystem::exists(place_ / "healed/metrics.jsonl"));
   EXPECT_FALSE(std::filesystem::exists(place_ / "healed/healing"));
   EXPECT_EQ(call_json({"info", place_ / "healed"})["parameters"], report["parameters"]);
+}
+
+/// One letter over and over: every moment has rank one, and is shrunk to one that has an inverse.
+TEST_F(CompressCommand, ATextThatLeavesMomentsSingularServes) {
+  const std::string letters = place_.write("letters.txt", std::string(2000, 'a'));
+  for (const char* method : {"chain", "whitened-svd", "btt"}) {
+    const std::string out = place_ / method;
+    const auto report = call_json({"compress", model_, "--out", out, "--calibrate", letters, "--method",
+                                   method, "--ratio", "1.5", "--quiet", "--threads", "2"});
+    EXPECT_TRUE(std::isfinite(report["texts"][1]["kl_divergence"].get<double>())) << method;
+    const auto eval = call_json({"eval", out, "--text", place_.book()});
+    EXPECT_TRUE(std::isfinite(eval["perplexity"].get<double>())) << method;
+  }
+}
+
+TEST_F(CompressCommand, RefusesTextsThatAreTooShort) {
+  const std::string words = place_.write("words.txt", "Too short.");
+  const Result calibrated =
+      call({"compress", model_, "--out", place_ / "refused", "--calibrate", words, "--ratio", "2"});
+  EXPECT_EQ(calibrated.status, 2);
+  EXPECT_NE(calibrated.err.find("at least 88 are needed"), std::string::npos) << calibrated.err;
+  expect_refused({"--ratio", "2", "--heal", words, "--heal-minutes", "1"}, "tokens");
 }
 
 /// Stopped while it heals, block by block and whole: the status says so, and nothing is left.

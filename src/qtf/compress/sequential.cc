@@ -10,7 +10,7 @@ namespace qtf::compress {
 
 namespace {
 
-constexpr int64_t kRunRows = 1024;
+constexpr int64_t kRunRows = 512;
 constexpr int64_t kHeadRows = 128;
 
 AlignedVector<double> scaled(AlignedVector<double> sum, double factor) {
