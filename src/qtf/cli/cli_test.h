@@ -71,7 +71,8 @@ inline int signalled_run(const std::vector<std::string>& args, const std::string
     const std::string text = read_file(metrics);
     return std::count(text.begin(), text.end(), '\n');
   };
-  return signalled_call(args, signal, [&, enough = std::max(lines() + 4, least)] { return lines() >= enough; });
+  return signalled_call(args, signal,
+                        [&, enough = std::max(lines() + 4, least)] { return lines() >= enough; });
 }
 
 inline std::string small_book() {
