@@ -1,6 +1,7 @@
 #include "qtf/base/team.h"
 
 #include "qtf/base/error.h"
+#include "qtf/base/profile.h"
 #include "qtf/base/spin_wait.h"
 
 namespace qtf {
@@ -15,6 +16,7 @@ void Team::barrier() {
     phase_.fetch_add(1, std::memory_order_acq_rel);
     phase_.notify_all();
   } else {
+    const ProfileScope scope(kProfileWaiting);
     wait_while_equal(phase_, phase, pool_.spins());
   }
   if (abandoned_.load(std::memory_order_acquire)) throw Abandoned{};

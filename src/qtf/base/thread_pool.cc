@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "qtf/base/error.h"
+#include "qtf/base/profile.h"
 #include "qtf/base/spin_wait.h"
 
 namespace qtf {
@@ -44,11 +45,14 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::call(int worker) {
+  const bool measured = profile_ && worker > 0;  // the caller is measured all the time
+  if (measured) profile_->start(worker);
   try {
     (*job_)(worker);
   } catch (...) {
     errors_[static_cast<size_t>(worker)] = std::current_exception();
   }
+  if (measured) profile_->stop(worker);
 }
 
 void ThreadPool::work(int worker) {
@@ -62,8 +66,15 @@ void ThreadPool::work(int worker) {
   }
 }
 
+void ThreadPool::wait_for_workers() {
+  const ProfileScope scope(kProfileWaiting);
+  for (int left = pending_.load(); left != 0; left = pending_.load())
+    wait_while_equal(pending_, left, spins_);
+}
+
 void ThreadPool::run(const std::function<void(int)>& job) {
   job_ = &job;
+  if (profile_) profile_->before_job();
   for (auto& error : errors_) error = nullptr;
   pending_.store(static_cast<int>(threads_.size()), std::memory_order_release);
   if (!threads_.empty()) {
@@ -71,8 +82,7 @@ void ThreadPool::run(const std::function<void(int)>& job) {
     generation_.notify_all();
   }
   call(0);
-  for (int left = pending_.load(); left != 0; left = pending_.load())
-    wait_while_equal(pending_, left, spins_);
+  wait_for_workers();
   for (auto& error : errors_) {
     if (error) std::rethrow_exception(error);
   }

@@ -11,6 +11,8 @@
 
 namespace qtf {
 
+class Profile;
+
 /// A contiguous part of [0, n).
 struct Range {
   int64_t begin = 0;
@@ -50,10 +52,14 @@ class ThreadPool {
   }
 
  private:
+  friend class Profile;
+
   void work(int worker);
   void call(int worker);
+  void wait_for_workers();
 
   int spins_ = 0;
+  Profile* profile_ = nullptr;  // base/profile.h, while there is one
   const std::function<void(int)>* job_ = nullptr;
   std::vector<std::exception_ptr> errors_;
   // Each on a cache line of its own: workers poll one while others change the other.

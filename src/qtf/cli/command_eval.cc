@@ -2,10 +2,12 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <ostream>
 
 #include "qtf/base/file.h"
 #include "qtf/cli/open_model.h"
+#include "qtf/cli/profile_table.h"
 #include "qtf/text/corpus.h"
 #include "qtf/train/evaluate.h"
 
@@ -150,7 +152,10 @@ void run(const Arguments& arguments, const Streams& streams) {
   }
   set_measurement(arguments, *loaded.model);
   const auto measure = arguments.given("--separator") ? measure_documents : measure_text;
+  std::optional<Profile> profile;
+  if (arguments.flag("--profile")) profile.emplace(pool);
   const Measured measured = measure(arguments, loaded, other.model.get(), options, pool);
+  if (profile) streams.err << measured_profile(profile, pool);
   if (options.trace)
     write_trace(arguments.text("--trace"), measured.evaluation, loaded.model->quantum()->block());
   const auto json = to_json(measured, loaded, arguments.given("--against"));
@@ -228,6 +233,9 @@ const Command kEvalCommand{
           .help = "0: all cores",
           .min = 0,
           .max = 1024},
+         {.name = "--profile",
+          .type = ValueType::flag,
+          .help = "print on standard error where the time goes"},
          {.name = "--json", .type = ValueType::flag, .help = "print one JSON object"}},
     .run = run,
 };

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
+#include <optional>
 #include <ostream>
 
 #include "qtf/cli/open_model.h"
+#include "qtf/cli/profile_table.h"
 #include "qtf/model/generate.h"
 
 namespace qtf::cli {
@@ -28,9 +30,12 @@ void run(const Arguments& arguments, const Streams& streams) {
   const model::GenerateOptions options = read_options(arguments, loaded.model->config());
   loaded.model->prepare(tt::Use::inference, pool);
   const auto stream = [&](std::string_view piece) { streams.out << piece << std::flush; };
+  std::optional<Profile> profile;
+  if (arguments.flag("--profile")) profile.emplace(pool);
   const model::Generation result =
       model::generate(*loaded.model, *loaded.tokenizer, arguments.text("--prompt"), options, stream, &pool);
   streams.out << "\n";
+  if (profile) streams.err << measured_profile(profile, pool);
   if (!arguments.flag("--stats")) return;
   streams.err << fmt::format("prompt {} tokens in {:.1f} ms, {} tokens at {:.0f} tokens/s\n",
                              result.prompt_tokens, 1e3 * result.prompt_seconds, result.tokens.size(),
@@ -114,6 +119,9 @@ const Command kGenerateCommand{
                  .help = "0: all cores; the text does not depend on it",
                  .min = 0,
                  .max = 1024},
+                {.name = "--profile",
+                 .type = ValueType::flag,
+                 .help = "print on standard error where the time goes"},
                 {.name = "--stats",
                  .type = ValueType::flag,
                  .help = "print speeds, and the share of routed tokens, on standard error"}},

@@ -5,6 +5,7 @@
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
 #include "qtf/cli/new_folder.h"
+#include "qtf/cli/profile_table.h"
 #include "qtf/cli/stop_signal.h"
 #include "qtf/cli/train_parent.h"
 #include "qtf/cli/train_setup.h"
@@ -109,6 +110,7 @@ void train_whole(TrainSetup& setup, const Arguments& settings, const std::string
   streams.out << std::flush;
   const StopSignal stop;
   const train::TrainSummary summary = train::train(setup.job, pool, &stop.number());
+  if (summary.profile) streams.out << profile_table(*summary.profile, summary.fma_peak);
   if (summary.interrupted) {
     streams.err << fmt::format("Stopped at step {}; go on with: qtf train --resume --out {}\n",
                                summary.progress.step, out);

@@ -226,6 +226,9 @@ const std::vector<Option>& train_options() {
        .help = "0: all cores",
        .min = 0,
        .max = 1024},
+      {.name = "--profile",
+       .type = ValueType::flag,
+       .help = "measure where the time of the steps goes, and print the table"},
       {.name = "--quiet", .type = ValueType::flag, .help = "no progress bar"},
   };
   return options;

@@ -27,7 +27,7 @@ constexpr const char* kOtherBeginnings[] = {"--from", "--teacher", "--guided", "
 
 Arguments running(const Arguments& given, const fs::path& out, bool resume) {
   Arguments::Values values = {{"--out", {out.string()}}};
-  for (const char* flag : {"--threads", "--quiet", "--checkpoint-seconds", "--checkpoint-steps"})
+  for (const char* flag : {"--threads", "--quiet", "--profile", "--checkpoint-seconds", "--checkpoint-steps"})
     if (given.given(flag)) values[flag] = given.list(flag);
   if (resume) values["--resume"] = {""};
   return Arguments(train_options(), std::move(values));

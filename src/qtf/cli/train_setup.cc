@@ -28,7 +28,7 @@ constexpr const char* kSettingsFile = "train.json";
 /// Flags that say how to run, not what: they may differ on resume.
 bool is_about_running(std::string_view name) {
   return name == "--out" || name == "--resume" || name == "--threads" || name == "--quiet" ||
-         name == "--checkpoint-seconds" || name == "--checkpoint-steps";
+         name == "--profile" || name == "--checkpoint-seconds" || name == "--checkpoint-steps";
 }
 
 json settings_to_json(const Arguments& arguments) {
@@ -385,6 +385,7 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
   job.out = given.text("--out");
   job.resume = given.flag("--resume") && !must_start_again(job.out);
   job.progress = !given.flag("--quiet");
+  job.profile = given.flag("--profile");
   job.name =
       job.out.filename().empty() ? job.out.parent_path().filename().string() : job.out.filename().string();
   if (job.out.empty()) throw UsageError("--out is empty; name the model folder to write");

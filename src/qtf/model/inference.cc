@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "qtf/base/profile.h"
 #include "qtf/nn/decode.h"
 
 namespace qtf::model {
@@ -155,6 +156,7 @@ void Inference<T>::forward_many(const NewTokens<T>& tokens, int level, Matrix<T>
 template <class T>
 void Inference<T>::logits(ConstMatrix<T> hidden, int level, Matrix<T> logits) {
   const ArenaScope scope(arenas_[0]);
+  const ProfileScope profile("head");
   const nn::Linear<T>& head = model_.head();
   T* shared = arenas_[0].allocate<T>(head.map->shared_size(hidden.rows));
   const int64_t macs = tt::macs(head.map->shape()) * hidden.rows;

@@ -5,9 +5,14 @@
 #include <optional>
 
 #include "qtf/base/error.h"
+#include "qtf/base/profile.h"
 #include "qtf/kernels/vector.h"
 
 namespace qtf::model {
+
+namespace {
+constexpr const char* kEmbedding = "embedding";
+}
 
 template <class T>
 Transformer<T>::Transformer(const ModelConfig& config) : config_(config) {
@@ -117,6 +122,7 @@ void Transformer<T>::initialise(uint64_t seed) {
 
 template <class T>
 void Transformer<T>::prepare(tt::Use use, ThreadPool& pool) {
+  const ProfileScope profile("preparing weights");
   if (quantum_) quantum_->prepare();
   // Maps are dealt out round robin: their sizes repeat every block.
   pool.run([&](int worker) {
@@ -128,6 +134,7 @@ void Transformer<T>::prepare(tt::Use use, ThreadPool& pool) {
 
 template <class T>
 void Transformer<T>::pull_back(T* gradients, ThreadPool& pool) const {
+  const ProfileScope profile("gradients of cores");
   pool.run([&](int worker) {
     Arena scratch;
     for (size_t i = static_cast<size_t>(worker); i < linears_.size(); i += static_cast<size_t>(pool.size())) {
@@ -163,6 +170,7 @@ void Transformer<T>::check_targets(std::span<const int32_t> tokens) const {
 template <class T>
 void Transformer<T>::embed(std::span<const int32_t> tokens, std::span<const nn::Segment<T>> segments,
                            Matrix<T> x, T* saved, int level, Arena& arena) const {
+  const ProfileScope profile(kEmbedding);
   embedding_.map->gather(tokens, x, saved, embedding_.level(level), arena);
   if (!positions_) return;
   for (const auto& segment : segments) {
@@ -176,6 +184,7 @@ void Transformer<T>::embed(std::span<const int32_t> tokens, std::span<const nn::
 template <class T>
 void Transformer<T>::embed_backward(const TokenBatch& batch, ConstMatrix<T> dx, const T* saved, T* gradients,
                                     int level, Arena& arena) const {
+  const ProfileScope profile(kEmbedding);
   embedding_.map->gather_backward(batch.inputs, dx, saved, gradients + embedding_.map_gradient,
                                   embedding_.level(level), arena);
   if (!positions_) return;
@@ -384,6 +393,7 @@ void Transformer<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix
 
 template <class T>
 void Transformer<T>::logits(ConstMatrix<T> hidden, int level, Matrix<T> logits, Arena& arena) const {
+  const ProfileScope profile("head");
   nn::linear_forward<T>(head(), hidden, logits, nullptr, level, arena);
 }
 

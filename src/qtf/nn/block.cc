@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "qtf/base/profile.h"
 #include "qtf/base/random.h"
 #include "qtf/kernels/rope.h"
 #include "qtf/kernels/vector.h"
@@ -10,6 +11,8 @@
 namespace qtf::nn {
 
 namespace {
+
+constexpr const char* kResidual = "residual additions";
 
 template <class T>
 int64_t width_of(const std::vector<Linear<T>>& layers) {
@@ -54,6 +57,7 @@ void fan_backward(const std::vector<Linear<T>>& layers, ConstMatrix<T> dy, Const
 template <class T>
 void rotate(const BlockSpec<T>& spec, std::span<const Segment<T>> segments, Matrix<T> qkv, T direction) {
   if (spec.cosines.empty()) return;
+  const ProfileScope profile("rotary positions");
   const int64_t half = spec.head_dim / 2;
   for (const auto& segment : segments) {
     for (int64_t i = 0; i < segment.rows; ++i) {
@@ -101,6 +105,7 @@ void attend(const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer, Matrix
             T* log_sum_exp, T* entropy, Arena& scratch) {
   const ArenaScope scope(scratch);
   const HeadViews<T> views{spec};
+  const ProfileScope profile(kAttention);
   T* const nats = entropy ? scratch.allocate<T>(pass.rows * spec.heads) : nullptr;
   for (const auto& segment : pass.segments)
     if (segment.cache) store_in_cache(spec, segment, layer, qkv);
@@ -127,6 +132,7 @@ void attend(const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer, Matrix
 template <class T>
 void attend_backward(const BlockSpec<T>& spec, std::span<const Segment<T>> segments, Matrix<T> qkv,
                      const T* log_sum_exp, ConstMatrix<T> dattended, Matrix<T> dqkv, Arena& scratch) {
+  const ProfileScope profile(kAttention);
   const HeadViews<T> views{spec};
   std::fill_n(dqkv.data, dqkv.rows * dqkv.row_stride, T{0});
   for (const auto& segment : segments) {
@@ -145,6 +151,7 @@ void attend_backward(const BlockSpec<T>& spec, std::span<const Segment<T>> segme
 
 template <class T>
 void activate(Activation activation, Matrix<T> up, Matrix<T> hidden) {
+  const ProfileScope profile(kActivation);
   if (activation == Activation::gelu) return kernels::gelu<T>(up.rows * up.cols, up.data, hidden.data);
   for (int64_t i = 0; i < up.rows; ++i) {
     kernels::silu_mul<T>(hidden.cols, up.row(i), up.row(i) + hidden.cols, hidden.row(i));
@@ -153,6 +160,7 @@ void activate(Activation activation, Matrix<T> up, Matrix<T> hidden) {
 
 template <class T>
 void activate_backward(Activation activation, Matrix<T> up, Matrix<T> dhidden, Matrix<T> dup) {
+  const ProfileScope profile(kActivation);
   if (activation == Activation::gelu) {
     return kernels::gelu_backward<T>(up.rows * up.cols, up.data, dhidden.data, dup.data);
   }
@@ -164,6 +172,7 @@ void activate_backward(Activation activation, Matrix<T> up, Matrix<T> dhidden, M
 
 template <class T>
 void add_into(ConstMatrix<T> a, Matrix<T> sum) {
+  const ProfileScope profile(kResidual);
   kernels::add<T>(a.rows * a.cols, a.data, sum.data);
 }
 
@@ -191,6 +200,7 @@ void segment_entropies(const BlockSpec<T>& spec, const Segment<T>& segment, cons
 template <class T>
 void apply_dropout(const Dropout& dropout, int64_t site, Matrix<T> x) {
   if (dropout.rate == 0) return;
+  const ProfileScope profile("dropout");
   const uint64_t key = Random{dropout.key, 0xD609}.bits(static_cast<uint64_t>(site + 1));
   kernels::dropout<T>(x.rows * x.cols, key, static_cast<uint64_t>(dropout.first_token * x.cols),
                       static_cast<T>(dropout.rate), x.data, x.data);
@@ -213,7 +223,10 @@ void block_forward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T
   norm_forward(block.attention_norm, x, norm1,
                s.norm1_stats = arena.allocate<T>(block.attention_norm.stats_size(rows)));
   const Matrix<T> qkv = matrix(s.qkv, spec.qkv_width());
-  fan_forward<T>(block.qkv, norm1, qkv, s.qkv_saved = keep(saved_size(block.qkv, rows)), pass.level, arena);
+  {
+    const ProfileScope profile(kProjections);
+    fan_forward<T>(block.qkv, norm1, qkv, s.qkv_saved = keep(saved_size(block.qkv, rows)), pass.level, arena);
+  }
   rotate<T>(spec, pass.segments, qkv, T{1});
   const Matrix<T> attended = matrix(s.attended, spec.heads * spec.head_dim);
   T* entropy = pass.entropy_of(layer);
@@ -221,8 +234,11 @@ void block_forward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T
   attend(spec, pass, layer, qkv, attended, s.log_sum_exp = arena.allocate<T>(rows * spec.heads), entropy,
          arena);
   const Matrix<T> x_mid = matrix(s.x_mid, width);
-  linear_forward<T>(block.attention_out, attended, x_mid,
-                    s.out_saved = keep(block.attention_out.map->saved_size(rows)), pass.level, arena);
+  {
+    const ProfileScope profile(kProjections);
+    linear_forward<T>(block.attention_out, attended, x_mid,
+                      s.out_saved = keep(block.attention_out.map->saved_size(rows)), pass.level, arena);
+  }
   apply_dropout(pass.dropout, 2 * layer, x_mid);
   add_into(x, x_mid);
   if (pass.has_middle(layer)) pass.middle->forward(pass, entropy, x_mid, arena);
@@ -231,11 +247,14 @@ void block_forward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T
   norm_forward<T>(block.feed_forward_norm, x_mid, norm2,
                   s.norm2_stats = arena.allocate<T>(block.feed_forward_norm.stats_size(rows)));
   const Matrix<T> up = matrix(s.up, width_of(block.up));
-  fan_forward<T>(block.up, norm2, up, s.up_saved = keep(saved_size(block.up, rows)), pass.level, arena);
   const Matrix<T> hidden = matrix(s.hidden, hidden_width);
-  activate(spec.activation, up, hidden);
-  linear_forward<T>(block.down, hidden, y, s.down_saved = keep(block.down.map->saved_size(rows)), pass.level,
-                    arena);
+  {
+    const ProfileScope profile(kFeedForward);
+    fan_forward<T>(block.up, norm2, up, s.up_saved = keep(saved_size(block.up, rows)), pass.level, arena);
+    activate(spec.activation, up, hidden);
+    linear_forward<T>(block.down, hidden, y, s.down_saved = keep(block.down.map->saved_size(rows)),
+                      pass.level, arena);
+  }
   apply_dropout(pass.dropout, 2 * layer + 1, y);
   add_into<T>(x_mid, y);
 
@@ -260,11 +279,14 @@ void block_backward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<
     const Matrix<T> hidden = view(saved.hidden, block.down.in()), up = view(saved.up, width_of(block.up));
     const Matrix<T> dhidden = scratch(hidden.cols), dup = scratch(up.cols);
     const Matrix<T> dy = branch_gradient(pass.dropout, 2 * layer + 1, dx, arena);
-    linear_backward<T>(block.down, dy, hidden, saved.down_saved, dhidden, Into::overwrite, gradients,
-                       pass.level, arena);
-    activate_backward(spec.activation, up, dhidden, dup);
-    fan_backward<T>(block.up, dup, view(saved.norm2, width), saved.up_saved, dnorm, gradients, pass.level,
-                    arena);
+    {
+      const ProfileScope profile(kFeedForward);
+      linear_backward<T>(block.down, dy, hidden, saved.down_saved, dhidden, Into::overwrite, gradients,
+                         pass.level, arena);
+      activate_backward(spec.activation, up, dhidden, dup);
+      fan_backward<T>(block.up, dup, view(saved.norm2, width), saved.up_saved, dnorm, gradients, pass.level,
+                      arena);
+    }
     norm_backward<T>(block.feed_forward_norm, dnorm, view(saved.x_mid, width), saved.norm2_stats, dx,
                      gradients);
   }
@@ -275,12 +297,18 @@ void block_backward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<
     const Matrix<T> qkv = view(saved.qkv, spec.qkv_width());
     const Matrix<T> dattended = scratch(attended.cols), dqkv = scratch(qkv.cols);
     const Matrix<T> dy = branch_gradient(pass.dropout, 2 * layer, dx, arena);
-    linear_backward<T>(block.attention_out, dy, attended, saved.out_saved, dattended, Into::overwrite,
-                       gradients, pass.level, arena);
+    {
+      const ProfileScope profile(kProjections);
+      linear_backward<T>(block.attention_out, dy, attended, saved.out_saved, dattended, Into::overwrite,
+                         gradients, pass.level, arena);
+    }
     attend_backward<T>(spec, pass.segments, qkv, saved.log_sum_exp, dattended, dqkv, arena);
     rotate<T>(spec, pass.segments, dqkv, T{-1});
-    fan_backward<T>(block.qkv, dqkv, view(saved.norm1, width), saved.qkv_saved, dnorm, gradients, pass.level,
-                    arena);
+    {
+      const ProfileScope profile(kProjections);
+      fan_backward<T>(block.qkv, dqkv, view(saved.norm1, width), saved.qkv_saved, dnorm, gradients,
+                      pass.level, arena);
+    }
     norm_backward<T>(block.attention_norm, dnorm, view(saved.x, width), saved.norm1_stats, dx, gradients);
   }
 }

@@ -17,6 +17,12 @@ namespace qtf::nn {
 enum class Activation { swiglu, gelu };
 
 /// Weights of one block.
+/// Of the parts of a block in a profile (base/profile.h).
+inline constexpr const char* kProjections = "attention projections";
+inline constexpr const char* kAttention = "attention";
+inline constexpr const char* kFeedForward = "feed-forward";
+inline constexpr const char* kActivation = "activation";
+
 template <class T>
 struct Block {
   Norm<T> attention_norm;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "qtf/base/error.h"
+#include "qtf/base/profile.h"
 #include "qtf/kernels/rope.h"
 #include "qtf/kernels/vector.h"
 #include "qtf/nn/attention.h"
@@ -50,6 +51,7 @@ void add_columns(ConstMatrix<T> a, Matrix<T> sum, const TeamMember& team) {
 
 template <class T>
 void activate_columns(Activation activation, Matrix<T> up, Matrix<T> hidden, const TeamMember& team) {
+  const ProfileScope profile(kActivation);
   const Range columns = team.part(hidden.cols, kColumnGrain);
   for (int64_t i = 0; i < up.rows; ++i) {
     const T* gate = up.row(i) + columns.begin;
@@ -123,6 +125,7 @@ class KeyHead {
 template <class T>
 void attend_part(const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer, Matrix<T> qkv,
                  Matrix<T> attended, T* nats, Arena& scratch) {
+  const ProfileScope profile(kAttention);
   const Range units = pass.team->part(static_cast<int64_t>(pass.segments.size()) * spec.kv_heads);
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     const Segment<T>& segment = pass.segments[static_cast<size_t>(unit / spec.kv_heads)];
@@ -168,7 +171,10 @@ void block_decode(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T>
   const ArenaScope scope(scratch);
   TeamMember& team = *pass.team;
   const ConstMatrix<T> norm1 = normalised(block.attention_norm, x, scratch);
-  fan_columns(block.qkv, norm1, s.qkv, pass.level, team, s.shared, scratch);
+  {
+    const ProfileScope profile(kProjections);
+    fan_columns(block.qkv, norm1, s.qkv, pass.level, team, s.shared, scratch);
+  }
   team.barrier();
   T* const asked = pass.entropy_of(layer);
   // What decides between the halves needs them on every member, which is less work than a barrier.
@@ -180,11 +186,15 @@ void block_decode(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T>
     for (const auto& segment : pass.segments) segment_entropies(spec, segment, s.nats, entropy);
     if (middle && asked && team.index() == 0) std::copy_n(entropy, pass.rows, asked);
   }
-  linear_columns<T>(block.attention_out, s.attended, s.x_mid, pass.level, team, s.shared, scratch);
+  {
+    const ProfileScope profile(kProjections);
+    linear_columns<T>(block.attention_out, s.attended, s.x_mid, pass.level, team, s.shared, scratch);
+  }
   add_columns(x, s.x_mid, team);
   team.barrier();
   if (middle) pass.middle->forward(pass, entropy, s.x_mid, scratch);
   const ConstMatrix<T> norm2 = normalised<T>(block.feed_forward_norm, s.x_mid, scratch);
+  const ProfileScope profile(kFeedForward);
   fan_columns(block.up, norm2, s.up, pass.level, team, s.shared, scratch);
   activate_columns(spec.activation, s.up, s.hidden, team);
   team.barrier();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "qtf/base/profile.h"
 #include "qtf/kernels/softmax.h"
 #include "qtf/kernels/vector.h"
 
@@ -10,6 +11,7 @@ namespace qtf::nn {
 namespace {
 
 constexpr int64_t kHeadChunk = 256;
+constexpr const char* kSoftmax = "softmax and loss";
 // Rows of logits a power of two apart would share their cache sets.
 constexpr int64_t kRowPadding = 16;
 
@@ -22,6 +24,7 @@ Matrix<T> allocate_logits(int64_t rows, int64_t vocabulary, Arena& scratch) {
 /// Turns logits into their gradient by cross-entropy, row by row; writes each row's loss.
 template <class T>
 void cross_entropy(std::span<const int32_t> targets, Matrix<T> logits, T scale, bool gradient, T* nats) {
+  const ProfileScope profile(kSoftmax);
   for (int64_t i = 0; i < logits.rows; ++i) {
     T* row = logits.row(i);
     const int32_t target = targets[static_cast<size_t>(i)];
@@ -44,6 +47,7 @@ void cross_entropy(std::span<const int32_t> targets, Matrix<T> logits, T scale, 
 template <class T>
 void distillation(std::span<const int32_t> targets, const HeadTeacher<T>& teacher, Matrix<T> others,
                   Matrix<T> logits, T scale, bool gradient, T* nats, Arena& scratch) {
+  const ProfileScope profile(kSoftmax);
   const ArenaScope scope(scratch);
   const int64_t n = logits.cols;
   const bool mixed = teacher.weight < 1;
@@ -78,6 +82,7 @@ void distillation(std::span<const int32_t> targets, const HeadTeacher<T>& teache
 template <class T>
 double head_loss(const Linear<T>& head, ConstMatrix<T> hidden, const HeadTask<T>& task, int level,
                  Arena& scratch) {
+  const ProfileScope profile("head");
   const bool gradient = task.dhidden.data != nullptr;
   double total = 0;
   for (int64_t i = 0; i < hidden.rows; i += kHeadChunk) {

@@ -1,11 +1,17 @@
 #include "qtf/nn/norm.h"
 
+#include "qtf/base/profile.h"
 #include "qtf/kernels/norm.h"
 
 namespace qtf::nn {
 
+namespace {
+constexpr const char* kName = "norms";
+}
+
 template <class T>
 void norm_forward(const Norm<T>& norm, ConstMatrix<T> x, Matrix<T> y, T* stats) {
+  const ProfileScope profile(kName);
   if (norm.kind == NormKind::rms) {
     kernels::rms_norm<T>(x.rows, x.cols, x.data, norm.weight, norm.epsilon, y.data, stats);
   } else {
@@ -16,6 +22,7 @@ void norm_forward(const Norm<T>& norm, ConstMatrix<T> x, Matrix<T> y, T* stats) 
 template <class T>
 void norm_backward(const Norm<T>& norm, ConstMatrix<T> dy, ConstMatrix<T> x, const T* stats, Matrix<T> dx,
                    T* gradients) {
+  const ProfileScope profile(kName);
   T* dweight = gradients + norm.weight_gradient;
   if (norm.kind == NormKind::rms) {
     kernels::rms_norm_backward<T>(x.rows, x.cols, x.data, norm.weight, stats, dy.data, dx.data, dweight);

@@ -2,10 +2,28 @@
 
 #include <algorithm>
 
+#include "qtf/base/profile.h"
+#include "qtf/base/random.h"
 #include "qtf/kernels/fma_peak.h"
 #include "qtf/kernels/vector.h"
 
 namespace qtf::train {
+
+namespace {
+constexpr const char* kSums = "sums of gradients";
+}
+
+std::vector<int> sandwich_levels(const model::ModelConfig& config, uint64_t seed, int64_t step) {
+  const int levels = model::level_count(config);
+  if (levels < 2) return {};
+  std::vector<int> chosen = {1};
+  if (levels > 2) {
+    const Random random{seed, 0x1E7E1};
+    chosen.push_back(
+        2 + static_cast<int>(random.below(static_cast<uint64_t>(step), static_cast<uint64_t>(levels - 2))));
+  }
+  return chosen;
+}
 
 Stepper::Stepper(model::Transformer<float>& model, const AdamWOptions& options, ThreadPool& pool,
                  int64_t micro_rows)
@@ -29,7 +47,10 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
   const Range mine = split_range(batch.sequences, worker, pool_.size());
   const int64_t at_once = std::max<int64_t>(1, micro_rows_ / batch.length);
   AlignedVector<float>& gradients = gradients_[static_cast<size_t>(worker)];
-  gradients.assign(static_cast<size_t>(model_.gradient_size()), 0.F);
+  {
+    const ProfileScope profile(kSums);
+    gradients.assign(static_cast<size_t>(model_.gradient_size()), 0.F);
+  }
   model::RouterSamples& samples = router_samples_[static_cast<size_t>(worker)];
   samples = {};
   double nats = 0;
@@ -51,12 +72,15 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
 }
 
 void Stepper::reduce_gradients() {
-  pool_.parallel_for(model_.gradient_size(), [&](int, Range range) {
-    for (size_t worker = 1; worker < gradients_.size(); ++worker) {
-      kernels::add<float>(range.size(), gradients_[worker].data() + range.begin,
-                          gradients_[0].data() + range.begin);
-    }
-  });
+  {
+    const ProfileScope profile(kSums);
+    pool_.parallel_for(model_.gradient_size(), [&](int, Range range) {
+      for (size_t worker = 1; worker < gradients_.size(); ++worker) {
+        kernels::add<float>(range.size(), gradients_[worker].data() + range.begin,
+                            gradients_[0].data() + range.begin);
+      }
+    });
+  }
   model_.pull_back(gradients_[0].data(), pool_);
 }
 
@@ -89,6 +113,7 @@ double Stepper::calibrate_router() {
 StepResult Stepper::step(const StepInput& input) {
   StepResult result;
   result.nats_per_token = compute_gradients(input);
+  const ProfileScope profile("optimizer");
   result.gradient_norm =
       optimizer_.step(++steps_, input.learning_rate, gradients_[0], model_.parameters(), pool_);
   if (model_.quantum()) result.routed_share = calibrate_router();

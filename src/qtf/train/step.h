@@ -21,6 +21,11 @@ struct StepInput {
   model::Teacher<float> teacher;
 };
 
+/// The sandwich of nested training beside the largest level: the smallest level and, where there are more
+/// than two, one random level between, which learn from the largest. The same for a seed and step; empty for
+/// a model without levels.
+std::vector<int> sandwich_levels(const model::ModelConfig& config, uint64_t seed, int64_t step);
+
 struct StepResult {
   double nats_per_token = 0;  ///< of the text; of the teacher's divergence where its weight is 1
   double gradient_norm = 0;

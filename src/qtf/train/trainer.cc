@@ -113,11 +113,14 @@ class Run {
       bar_.emplace(job_.name, bar_total(), stderr);
       bar_->start_at(bar_done());
     }
+    if (job_.profile) profile_.emplace(pool_);
+    const int64_t first_step = progress_.step;
     while (!finished() && !interrupted()) {
       train_step();
       if (validation_due()) validate_now(options_.validation_tokens);
       if (checkpoint_due()) checkpoint();
     }
+    if (profile_) end_profile(progress_.step - first_step);
     return interrupted() ? stop_here() : finish();
   }
 
@@ -181,24 +184,29 @@ class Run {
                      {"fma_peak", peak_}});
   }
 
+  void end_profile(int64_t steps) {
+    report_ = profile_->report();
+    profile_.reset();
+    auto parts = ordered_json::array();
+    for (const ProfileRow& row : report_->rows) {
+      parts.push_back(
+          {{"part", row.path}, {"calls", row.calls}, {"seconds", row.seconds}, {"flops", row.flops}});
+    }
+    metrics_->write({{"event", "profile"},
+                     {"step", progress_.step},
+                     {"steps", steps},
+                     {"seconds", report_->wall_seconds},
+                     {"threads", report_->threads},
+                     {"fma_peak", peak_},
+                     {"parts", parts}});
+  }
+
   void load_batch() {
+    const ProfileScope profile("reading batches");
     for (int64_t i = 0; i < options_.batch; ++i) {
       sampler_.copy(progress_.step * options_.batch + i, inputs_.data() + i * context_,
                     targets_.data() + i * context_);
     }
-  }
-
-  /// The sandwich: the smallest level and one random level between, beside the largest.
-  std::vector<int> levels_of_step() const {
-    const int levels = model::level_count(job_.model->config());
-    if (!options_.nested || levels < 2) return {};
-    std::vector<int> chosen = {1};
-    if (levels > 2) {
-      const Random random{options_.seed, 0x1E7E1};
-      chosen.push_back(2 + static_cast<int>(random.below(static_cast<uint64_t>(progress_.step),
-                                                         static_cast<uint64_t>(levels - 2))));
-    }
-    return chosen;
   }
 
   void train_step() {
@@ -210,7 +218,9 @@ class Run {
         options_.learning_rate * schedule(share_done(), options_.warmup, options_.final_share);
     input.dropout = options_.dropout;
     input.dropout_key = Random{options_.seed, 0xD20}.bits(static_cast<uint64_t>(progress_.step));
-    input.distilled_levels = levels_of_step();
+    if (options_.nested) {
+      input.distilled_levels = sandwich_levels(job_.model->config(), options_.seed, progress_.step);
+    }
     input.teacher = job_.teacher;
 
     const auto start = Clock::now();
@@ -311,6 +321,7 @@ class Run {
   }
 
   void validate_now(int64_t max_tokens) {
+    const ProfileScope profile("validation");
     while (next_validation_ <= share_done()) next_validation_ += 0.05;
     with_saved_weights([&] {
       const Evaluation e = evaluate_model(max_tokens);
@@ -338,6 +349,7 @@ class Run {
   }
 
   void checkpoint() {
+    const ProfileScope profile("checkpoints");
     RunState state = progress_;
     state.seconds = elapsed();
     state.metrics_bytes = metrics_->bytes();
@@ -350,6 +362,8 @@ class Run {
     TrainSummary s;
     s.progress = progress_;
     s.seconds = elapsed();
+    s.profile = report_;
+    s.fma_peak = peak_;
     s.tokens_per_second = step_seconds_ > 0 ? step_tokens_ / step_seconds_ : 0;
     return s;
   }
@@ -388,6 +402,8 @@ class Run {
   RunState progress_;
   std::optional<MetricsFile> metrics_;
   std::optional<Progress> bar_;
+  std::optional<Profile> profile_;
+  std::optional<ProfileReport> report_;
   Clock::time_point begin_, last_checkpoint_;
   double step_seconds_ = 0, step_tokens_ = 0, smooth_ = 0, last_valid_ = 0, next_validation_ = 0.05;
 };

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "qtf/base/profile.h"
 #include "qtf/text/tokenizer.h"
 #include "qtf/train/checkpoint.h"
 #include "qtf/train/evaluate.h"
@@ -61,6 +62,7 @@ struct TrainJob {
   RunBefore before;  ///< its steps and seconds are counted in metrics.jsonl only
   bool resume = false;
   bool progress = true;  ///< a bar on stderr
+  bool profile = false;  ///< measure where the time of the steps and validations goes
 };
 
 struct TrainSummary {
@@ -69,6 +71,8 @@ struct TrainSummary {
   double seconds = 0;
   double tokens_per_second = 0;    ///< of the steps, validation left out
   std::optional<int> interrupted;  ///< by this signal
+  std::optional<ProfileReport> profile;
+  double fma_peak = 0;  ///< FLOP/s of all workers
 };
 
 /// Throws InputError for options out of range or that contradict each other.

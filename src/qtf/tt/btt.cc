@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "qtf/base/error.h"
+#include "qtf/base/profile.h"
 #include "qtf/kernels/vector.h"
 #include "qtf/tensor/svd.h"
 #include "qtf/tt/shape_rules.h"
@@ -164,6 +165,7 @@ void BttMap<T>::from_blocks(const T* by_output, T* by_input, int64_t rows) const
 
 template <class T>
 void BttMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int, Arena& scratch) const {
+  const ProfileScope profile("btt, forward", product_flops(x.rows, macs(this->shape()), 1));
   for (int64_t first = 0; first < x.rows; first += kChunkRows) {
     const int64_t rows = std::min(kChunkRows, x.rows - first);
     forward_chunk(x.row_block(first, rows), y.row_block(first, rows),
@@ -189,6 +191,7 @@ void BttMap<T>::forward_chunk(ConstMatrix<T> x, Matrix<T> y, T* saved, Arena& sc
 template <class T>
 void BttMap<T>::backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,
                          T* dfactors, int, Arena& scratch) const {
+  const ProfileScope profile("btt, backward", product_flops(x.rows, macs(this->shape()), 2));
   for (int64_t first = 0; first < x.rows; first += kChunkRows) {
     const int64_t rows = std::min(kChunkRows, x.rows - first);
     backward_chunk(dy.row_block(first, rows), x.row_block(first, rows), saved + first * middle_,

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "qtf/base/error.h"
+#include "qtf/base/profile.h"
 #include "qtf/tensor/gemm_columns.h"
 #include "qtf/tensor/svd.h"
 #include "qtf/tt/gauge.h"
@@ -12,6 +13,8 @@
 namespace qtf::tt {
 
 namespace {
+
+constexpr ProductNames kProducts{"chain, forward", "chain, input gradient", "chain, weight gradient"};
 
 std::vector<int64_t> all_modes(const WeightShape& shape) {
   std::vector<int64_t> sizes = shape.out_modes;
@@ -213,6 +216,7 @@ void ChainMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Ar
   const ArenaScope scope(scratch);
   const int64_t rank = level_rank(this->shape(), level);
   const Matrix<T> z(saved ? saved : scratch.allocate<T>(x.rows * rank), x.rows, rank);
+  const ProfileScope profile(kProducts.forward, product_flops(x.rows, rank, x.cols + y.cols));
   gemm(x, v_transposed_, z);
   gemm<T>(z, u_transposed_, y);
 }
@@ -222,6 +226,8 @@ void ChainMap<T>::forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, Team
                                   Arena&) const {
   const int64_t rank = level_rank(this->shape(), level);
   const Matrix<T> z(shared, x.rows, rank);
+  const double members = member.size();
+  const ProfileScope profile(kProducts.forward, product_flops(x.rows, rank, x.cols + y.cols) / members);
   gemm_columns(x, v_transposed_, z, member.part(rank, kColumnGrain));
   member.barrier();
   gemm_columns<T>(z, u_transposed_, y, member.part(y.cols, kColumnGrain));
@@ -235,10 +241,15 @@ void ChainMap<T>::backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, 
   const int64_t rank = level_rank(this->shape(), level);
   const ConstMatrix<T> z(saved, x.rows, rank);
   const Matrix<T> dz(scratch.allocate<T>(x.rows * rank), x.rows, rank);
-  gemm(dy, u_packed_, dz);
+  {
+    const ProfileScope profile(kProducts.input_gradient,
+                               product_flops(x.rows, rank, dx.data ? in + out : out));
+    gemm(dy, u_packed_, dz);
+    if (dx.data) gemm<T>(dz, v_packed_, dx, into_dx);
+  }
+  const ProfileScope profile(kProducts.weight_gradient, product_flops(x.rows, rank, in + out));
   gemm(dy.transposed(), z, Matrix<T>(dfactors, out, rank, full), Into::accumulate);
   gemm(dz.transposed(), x, Matrix<T>(dfactors + out * full, rank, in), Into::accumulate);
-  if (dx.data) gemm<T>(dz, v_packed_, dx, into_dx);
 }
 
 /// U[rows, :rank].

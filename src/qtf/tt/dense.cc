@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "qtf/base/error.h"
+#include "qtf/base/profile.h"
 #include "qtf/kernels/vector.h"
 #include "qtf/tensor/gemm_columns.h"
 #include "qtf/tt/shape_rules.h"
@@ -56,18 +57,25 @@ void DenseMap<T>::prepare(const T* cores, Use use) {
 
 template <class T>
 void DenseMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T*, int, Arena&) const {
+  const ProfileScope scope(names_.forward, flops(x.rows));
   gemm(x, transposed_, y);
 }
 
 template <class T>
 void DenseMap<T>::forward_columns(ConstMatrix<T> x, Matrix<T> y, int, TeamMember& member, T*, Arena&) const {
-  gemm_columns(x, transposed_, y, member.part(y.cols, kColumnGrain));
+  const Range columns = member.part(y.cols, kColumnGrain);
+  const ProfileScope scope(names_.forward, product_flops(x.rows, columns.size(), x.cols));
+  gemm_columns(x, transposed_, y, columns);
 }
 
 template <class T>
 void DenseMap<T>::backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T*, Matrix<T> dx, Into into_dx,
                            T* dfactors, int, Arena&) const {
-  if (dx.data) gemm(dy, plain_, dx, into_dx);
+  if (dx.data) {
+    const ProfileScope scope(names_.input_gradient, flops(x.rows));
+    gemm(dy, plain_, dx, into_dx);
+  }
+  const ProfileScope scope(names_.weight_gradient, flops(x.rows));
   gemm(dy.transposed(), x, Matrix<T>(dfactors, this->shape().out, this->shape().in), Into::accumulate);
 }
 
@@ -95,10 +103,15 @@ void DenseMap<T>::to_dense(const T* cores, T* w, int, Arena&) const {
   std::copy_n(cores, factor_size(), w);
 }
 
+namespace {
+constexpr ProductNames kRebuiltProducts{"rebuilt, forward", "rebuilt, input gradient",
+                                        "rebuilt, weight gradient"};
+}
+
 template <class T>
 RebuiltMap<T>::RebuiltMap(WeightShape shape)
     : LinearMap<T>(shape),
-      dense_(dense_shape(shape.out, shape.in)),
+      dense_(dense_shape(shape.out, shape.in), kRebuiltProducts),
       w_(static_cast<size_t>(shape.out * shape.in)) {}
 
 template <class T>

@@ -5,10 +5,14 @@
 
 namespace qtf::tt {
 
+inline constexpr ProductNames kDenseProducts{"dense, forward", "dense, input gradient",
+                                             "dense, weight gradient"};
+
 template <class T>
 class DenseMap final : public LinearMap<T> {
  public:
-  explicit DenseMap(WeightShape shape) : LinearMap<T>(std::move(shape)) {}
+  explicit DenseMap(WeightShape shape, const ProductNames& names = kDenseProducts)
+      : LinearMap<T>(std::move(shape)), names_(names) {}
 
   int64_t factor_size() const override { return this->shape().out * this->shape().in; }
   bool factors_are_cores() const override { return true; }
@@ -27,6 +31,9 @@ class DenseMap final : public LinearMap<T> {
   void to_dense(const T* cores, T* w, int level, Arena& scratch) const override;
 
  private:
+  double flops(int64_t rows) const { return product_flops(rows, this->shape().in, this->shape().out); }
+
+  ProductNames names_;
   const T* w_ = nullptr;
   PackedMatrix<T> transposed_;  ///< Wᵀ, for x·Wᵀ
   PackedMatrix<T> plain_;       ///< W, for dy·W; training only

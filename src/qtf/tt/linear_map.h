@@ -17,6 +17,18 @@ namespace qtf::tt {
 
 enum class Use { training, inference };
 
+/// What a kind's products are called in a profile (base/profile.h).
+struct ProductNames {
+  const char* forward;
+  const char* input_gradient;
+  const char* weight_gradient;
+};
+
+/// Floating-point operations of a product.
+inline double product_flops(int64_t m, int64_t n, int64_t k) {
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+
 /// The cores are the parameters; the factors are the matrices that products use. For most shapes they are the
 /// same numbers; where a shape is faster rebuilt (truncated outer bonds, interleaved trains above the
 /// break-even rank), prepare() makes the factors once an update, and pull_back() takes their gradient to the

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "qtf/base/error.h"
+#include "qtf/base/profile.h"
 #include "qtf/tt/shape_rules.h"
 
 namespace qtf::tt {
@@ -232,6 +233,7 @@ const T* contiguous(ConstMatrix<T> x, Arena& scratch) {
 
 template <class T>
 void MpoMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int, Arena& scratch) const {
+  const ProfileScope profile("mpo, forward", product_flops(x.rows, direct_macs(this->shape(), 0), 1));
   for (int64_t first = 0; first < x.rows; first += kChunkRows) {
     const int64_t rows = std::min(kChunkRows, x.rows - first);
     forward_chunk(x.row_block(first, rows), y.row_block(first, rows),
@@ -261,6 +263,9 @@ void MpoMap<T>::forward_chunk(ConstMatrix<T> x, Matrix<T> y, T* saved, Arena& sc
 template <class T>
 void MpoMap<T>::backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,
                          T* dfactors, int, Arena& scratch) const {
+  // Both gradients are made core by core.
+  const ProfileScope profile("mpo, backward",
+                             product_flops(x.rows, direct_macs(this->shape(), 0), dx.data ? 2 : 1));
   for (int64_t first = 0; first < x.rows; first += kChunkRows) {
     const int64_t rows = std::min(kChunkRows, x.rows - first);
     backward_chunk(dy.row_block(first, rows), x.row_block(first, rows), saved + saved_size(first),
