@@ -159,6 +159,7 @@ TEST_F(BadInput, SizesAndShapesThatDoNotFit) {
       {{"--shape", "head=chain:rank=2"}, "the head is tied to the embedding"},
       {{"--shape", "chain"}, "expected PART=SHAPE"},
       {{"--levels", "2"}, "no map is a chain"},
+      {{"--sandwich", "turns"}, "--sandwich turns is for nested levels"},
       {{"--levels", "5"}, "--levels must be from 1 to 4"},
       {{"--levels", "4", "--shape", "ffn=chain:rank=3"}, "rank 3, too small for 4 levels"},
   };

@@ -118,6 +118,12 @@ const std::vector<Option>& train_options() {
            "add a quantum layer: qubits=6,layers=2,ansatz=strongly,fraction=0.2 (at most this share of any "
            "prefix' tokens passes, below 0.3); to compare with, ansatz=basic|ladder|none|classical, train=0, "
            "routing=random"},
+      {.name = "--sandwich",
+       .value = "NAME",
+       .initial = "all",
+       .help = "with --levels: the smaller levels of a step learn from all sequences, or from some each, in "
+               "turns (faster, noisier)",
+       .choices = {"all", "turns"}},
       {.name = "--steps",
        .type = ValueType::integer,
        .value = "N",

@@ -20,7 +20,7 @@ constexpr int64_t kWindow = 256;
 /// Settings that the dense part does not share. A quantum layer comes after it, as compression takes none.
 constexpr std::string_view kOfTheRest[] = {"--ratio",       "--ratio-shape",    "--levels",
                                            "--dense-first", "--teacher-weight", "--teacher-temperature",
-                                           "--quantum"};
+                                           "--quantum",     "--sandwich"};
 
 /// What says otherwise how chains begin or which ranks they have.
 constexpr const char* kOtherBeginnings[] = {"--from", "--teacher", "--guided", "--shape", "--richness"};

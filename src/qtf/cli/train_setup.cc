@@ -126,6 +126,7 @@ train::TrainOptions read_train_options(const Arguments& a, const Arguments& give
   o.dropout = a.number("--dropout");
   o.ema = a.number("--ema");
   o.guided = a.number("--guided");
+  o.in_turns = a.text("--sandwich") == "turns";
   o.validate_every = a.integer("--validate-every");
   o.patience = a.integer("--patience");
   o.seed = static_cast<uint64_t>(a.integer("--seed"));

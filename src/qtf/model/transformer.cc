@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "qtf/base/error.h"
@@ -283,10 +284,10 @@ double Transformer<T>::loss(const TokenBatch& batch, int level, T* token_nats, A
   return nn::head_loss<T>(head(), hidden.row_block(skip, scored), task, level, arena);
 }
 
+/// One level's forward and backward pass; `task`: what the head learns, its gradients left out.
 template <class T>
 double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const StepOptions& options, int level,
-                                             const nn::HeadTeacher<T>& teacher, Matrix<T> hidden,
-                                             T* gradients, Arena& arena) const {
+                                             nn::HeadTask<T> task, T* gradients, Arena& arena) const {
   const ArenaScope scope(arena);
   const int64_t rows = batch.rows(), width = config_.width;
   const auto segments = whole_sequences<T>(batch);
@@ -299,7 +300,8 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
   }
   auto routing = make_routing<T>(quantum_.get(), segments, routes);
   const nn::Pass<T> pass = with_routing<T>({segments, rows, level, options.dropout}, routing, quantum_.get());
-  const Matrix<T> x(arena.allocate<T>(rows * width), rows, width);
+  const auto matrix = [&] { return Matrix<T>(arena.allocate<T>(rows * width), rows, width); };
+  const Matrix<T> x = matrix(), hidden = matrix();
   T* embed_saved = arena.allocate<T>(embedding_.map->gather_saved_size(rows));
   Forward keep;
   embed(batch.inputs, segments, x, embed_saved, level, arena);
@@ -311,16 +313,14 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
     samples->routed += std::count(routes.routed, routes.routed + rows, uint8_t{1});
   }
 
-  const Matrix<T> dhidden(arena.allocate<T>(rows * width), rows, width);
-  nn::HeadTask<T> task;
+  const Matrix<T> dhidden = matrix();
   task.targets = batch.targets;
-  task.teacher = teacher;
   task.gradient_scale = static_cast<T>(options.gradient_scale);
   task.dhidden = dhidden;
   task.gradients = gradients;
   const double nats = nn::head_loss<T>(head(), hidden, task, level, arena);
 
-  const Matrix<T> dx(arena.allocate<T>(rows * width), rows, width);
+  const Matrix<T> dx = matrix();
   std::fill_n(dx.data, rows * width, T{0});
   nn::norm_backward<T>(final_norm_, dhidden, keep.last, keep.final_stats, dx, gradients);
   for (size_t i = blocks_.size(); i-- > 0;) {
@@ -332,29 +332,58 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
   return nats;
 }
 
+/// The pass of distilled_levels[index] over its sequences. probabilities[rows, V]: the largest level's.
+template <class T>
+void Transformer<T>::distill(const TokenBatch& batch, const StepOptions& options, size_t index,
+                             ConstMatrix<T> probabilities, T* gradients, Arena& arena) const {
+  const ArenaScope scope(arena);
+  const auto count = static_cast<int64_t>(options.in_turns ? options.distilled_levels.size() : 1);
+  const auto turn = static_cast<int64_t>(options.in_turns ? index : 0);
+  const int64_t first = (turn - options.first_sequence % count + count) % count, length = batch.length;
+  const int64_t sequences = (batch.sequences - first + count - 1) / count, rows = sequences * length;
+  if (sequences <= 0) return;
+  auto* inputs = arena.allocate<int32_t>(rows);
+  auto* targets = arena.allocate<int32_t>(rows);
+  auto* teacher_rows = arena.allocate<int64_t>(rows);
+  for (int64_t i = 0; i < sequences; ++i) {
+    const int64_t from = (first + i * count) * length;
+    std::copy_n(batch.inputs.begin() + from, length, inputs + i * length);
+    std::copy_n(batch.targets.begin() + from, length, targets + i * length);
+    std::iota(teacher_rows + i * length, teacher_rows + (i + 1) * length, from);
+  }
+  const auto size = static_cast<size_t>(rows);
+  StepOptions own = options;
+  own.gradient_scale *= static_cast<double>(count);
+  own.dropout.first_token += first * length;
+  own.dropout.run_rows = length, own.dropout.run_step = count * length;
+  nn::HeadTask<T> task;
+  task.teacher.probabilities = probabilities;
+  task.teacher.rows = {teacher_rows, size};
+  pass_forward_backward({{inputs, size}, {targets, size}, sequences, length}, own,
+                        options.distilled_levels[index], task, gradients, arena);
+}
+
 template <class T>
 double Transformer<T>::forward_backward(const TokenBatch& batch, const StepOptions& options, T* gradients,
                                         Arena& arena, const Teacher<T>& teacher) const {
   check_tokens(batch.inputs);
   check_targets(batch.targets);
   const ArenaScope scope(arena);
-  const auto new_hidden = [&](int64_t width) {
-    return Matrix<T>(arena.allocate<T>(batch.rows() * width), batch.rows(), width);
+  const auto new_matrix = [&](int64_t cols) {
+    return Matrix<T>(arena.allocate<T>(batch.rows() * cols), batch.rows(), cols);
   };
-  nn::HeadTeacher<T> taught;
+  nn::HeadTask<T> task;
   if (teacher.model) {
-    const Matrix<T> hidden = new_hidden(teacher.model->config().width);
+    const Matrix<T> hidden = new_matrix(teacher.model->config().width);
     teacher.model->hidden_states(batch, 0, hidden, arena);
-    taught = {&teacher.model->head(), hidden, 0, static_cast<T>(teacher.weight),
-              static_cast<T>(teacher.temperature)};
+    task.teacher.head = &teacher.model->head(), task.teacher.hidden = hidden;
+    task.teacher.weight = static_cast<T>(teacher.weight);
+    task.teacher.temperature = static_cast<T>(teacher.temperature);
   }
-  const Matrix<T> largest = new_hidden(config_.width);
-  const double nats = pass_forward_backward(batch, options, 0, taught, largest, gradients, arena);
-  for (int level : options.distilled_levels) {
-    const ArenaScope level_scope(arena);
-    pass_forward_backward(batch, options, level, {&head(), largest}, new_hidden(config_.width), gradients,
-                          arena);
-  }
+  if (!options.distilled_levels.empty()) task.probabilities = new_matrix(config_.vocabulary);
+  const double nats = pass_forward_backward(batch, options, 0, task, gradients, arena);
+  for (size_t i = 0; i < options.distilled_levels.size(); ++i)
+    distill(batch, options, i, task.probabilities, gradients, arena);
   return nats;
 }
 

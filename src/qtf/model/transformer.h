@@ -40,6 +40,9 @@ struct StepOptions {
   nn::Dropout dropout;
   /// Nested training (sandwich): after the largest level, these levels learn from it by distillation.
   std::vector<int> distilled_levels;
+  /// Each from every n-th sequence only, with n times the weight, n being their number.
+  bool in_turns = false;
+  int64_t first_sequence = 0;  ///< its number, which says whose turn it is: from 0 on, level after level
   RouterSamples* router_samples = nullptr;  ///< gets the tokens' numbers at the largest level
 };
 
@@ -178,8 +181,9 @@ class Transformer {
                       Arena& arena) const;
   void run_blocks(const nn::Pass<T>& pass, Matrix<T> x, Matrix<T> hidden, Forward* keep, Arena& arena) const;
   double pass_forward_backward(const TokenBatch& batch, const StepOptions& options, int level,
-                               const nn::HeadTeacher<T>& teacher, Matrix<T> hidden, T* gradients,
-                               Arena& arena) const;
+                               nn::HeadTask<T> task, T* gradients, Arena& arena) const;
+  void distill(const TokenBatch& batch, const StepOptions& options, size_t index,
+               ConstMatrix<T> probabilities, T* gradients, Arena& arena) const;
   NewTokens<T> new_tokens(std::span<const Chunk<T>> chunks) const;
   void check_tokens(std::span<const int32_t> tokens) const;
   void check_targets(std::span<const int32_t> tokens) const;

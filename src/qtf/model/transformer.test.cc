@@ -310,6 +310,44 @@ TEST(Transformer, SandwichAddsTheGradientsOfSmallerLevels) {
   EXPECT_LT(change, 1e-12) << "the largest level has nothing to learn from itself";
 }
 
+TEST(Transformer, LevelsOfTheSandwichTakeSequencesInTurn) {
+  ThreadPool pool(1);
+  Transformer<double> model(config_of(cases().back()));
+  randomise(model, pool);
+  constexpr int64_t kSequences = 5, kLength = 4;
+  const auto inputs = random_tokens(kSequences * kLength, 24, 1), targets = random_tokens(20, 24, 2);
+  // Gradients of some sequences, the number of the first of all being `first`.
+  const auto gradients = [&](const std::vector<int64_t>& sequences, std::vector<int> levels, int64_t first) {
+    std::vector<int32_t> in, out;
+    for (const int64_t i : sequences) {
+      in.insert(in.end(), inputs.begin() + i * kLength, inputs.begin() + (i + 1) * kLength);
+      out.insert(out.end(), targets.begin() + i * kLength, targets.begin() + (i + 1) * kLength);
+    }
+    std::vector<double> g(static_cast<size_t>(model.gradient_size()));
+    Arena arena;
+    StepOptions options;
+    options.distilled_levels = std::move(levels);
+    options.in_turns = true;
+    options.first_sequence = first;
+    model.forward_backward({in, out, static_cast<int64_t>(sequences.size()), kLength}, options, g.data(),
+                           arena);
+    return g;
+  };
+  const std::vector<int64_t> all = {0, 1, 2, 3, 4}, even = {0, 2, 4}, odd = {1, 3};
+  const auto none = gradients(all, {}, 0), none_even = gradients(even, {}, 0),
+             none_odd = gradients(odd, {}, 0);
+  for (const int64_t first : {0, 1, 6}) {
+    const auto both = gradients(all, {1, 2}, first);
+    const auto one = gradients(first % 2 ? odd : even, {1}, 0),
+               two = gradients(first % 2 ? even : odd, {2}, 0);
+    for (size_t i = 0; i < both.size(); ++i)
+      EXPECT_NEAR(both[i] - none[i], 2 * (one[i] + two[i] - none_even[i] - none_odd[i]), 1e-11) << first;
+  }
+  // A batch of one sequence has one level's turn only.
+  EXPECT_EQ(gradients({0}, {1, 2}, 0).size(), none.size());
+  EXPECT_NE(gradients({0}, {1, 2}, 0), gradients({0}, {1, 2}, 1));
+}
+
 TEST(Transformer, RefusesWhatDoesNotFit) {
   ThreadPool pool(1);
   Transformer<float> model(small_config(Family::llama));

@@ -1,5 +1,6 @@
 #include "qtf/nn/block.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "qtf/base/profile.h"
@@ -202,8 +203,11 @@ void apply_dropout(const Dropout& dropout, int64_t site, Matrix<T> x) {
   if (dropout.rate == 0) return;
   const ProfileScope profile("dropout");
   const uint64_t key = Random{dropout.key, 0xD609}.bits(static_cast<uint64_t>(site + 1));
-  kernels::dropout<T>(x.rows * x.cols, key, static_cast<uint64_t>(dropout.first_token * x.cols),
-                      static_cast<T>(dropout.rate), x.data, x.data);
+  const int64_t run = dropout.run_rows ? dropout.run_rows : x.rows;
+  for (int64_t row = 0, token = dropout.first_token; row < x.rows; row += run, token += dropout.run_step) {
+    kernels::dropout<T>(std::min(run, x.rows - row) * x.cols, key, static_cast<uint64_t>(token * x.cols),
+                        static_cast<T>(dropout.rate), x.row(row), x.row(row));
+  }
 }
 
 template <class T>

@@ -60,6 +60,9 @@ struct Dropout {
   double rate = 0;
   uint64_t key = 0;         ///< of the training step
   int64_t first_token = 0;  ///< number of the first row's token in the step's batch
+  /// Rows of consecutive tokens, and from the first token of one such run to that of the next; 0: all rows
+  /// are consecutive.
+  int64_t run_rows = 0, run_step = 0;
 };
 
 /// What forward keeps for backward; all in the worker's arena.

@@ -190,6 +190,20 @@ TEST(Dropout, DropsTheAskedShareAndKeepsTheMean) {
   EXPECT_EQ(dropped_ones({0, 9, 0}, 3, 2), std::vector<float>(2 * kWidth, 1.0f)) << "rate 0 drops nothing";
 }
 
+TEST(Dropout, RunsOfTokensDropWhatTheyDropAmongAll) {
+  const Dropout dropout{0.5, 9, 100};
+  const auto all = dropped_ones(dropout, 4, 40);
+  Dropout runs = dropout;
+  runs.first_token = 105, runs.run_rows = 5, runs.run_step = 10;  // tokens 105 to 109, 115 to 119, 125 to 128
+  const auto some = dropped_ones(runs, 4, 14);
+  for (int64_t row = 0; row < 14; ++row) {
+    const int64_t from = 5 + row / 5 * 10 + row % 5;
+    EXPECT_TRUE(std::equal(some.begin() + row * kWidth, some.begin() + (row + 1) * kWidth,
+                           all.begin() + from * kWidth))
+        << "row " << row;
+  }
+}
+
 TEST(Dropout, IsAFunctionOfKeySiteAndToken) {
   const Dropout dropout{0.5, 9, 100};
   const auto x = dropped_ones(dropout, 4, 40);

@@ -77,6 +77,40 @@ void distillation(std::span<const int32_t> targets, const HeadTeacher<T>& teache
   }
 }
 
+/// Turns logits into their gradient by cross-entropy with the teacher's probabilities.
+template <class T>
+void soft_cross_entropy(std::span<const int32_t> targets, const HeadTeacher<T>& teacher, int64_t first,
+                        Matrix<T> logits, T scale, bool gradient, T* nats) {
+  const ProfileScope profile(kSoftmax);
+  const int64_t n = logits.cols;
+  for (int64_t i = 0; i < logits.rows; ++i) {
+    T* row = logits.row(i);
+    if (targets[static_cast<size_t>(i)] < 0) {
+      nats[i] = 0;
+      if (gradient) std::fill_n(row, n, T{0});
+      continue;
+    }
+    const T* p = teacher.probabilities.data +
+                 teacher.rows[static_cast<size_t>(first + i)] * teacher.probabilities.row_stride;
+    const T expected = kernels::dot<T>(n, p, row);
+    if (!gradient) {
+      nats[i] = kernels::log_sum_exp<T>(n, row) - expected;
+    } else {
+      nats[i] = kernels::softmax_scaled<T>(n, scale, row) - expected;
+      kernels::axpy<T>(n, -scale, p, row);
+    }
+  }
+}
+
+template <class T>
+void copy_softmax(ConstMatrix<T> logits, Matrix<T> probabilities) {
+  const ProfileScope profile(kSoftmax);
+  for (int64_t i = 0; i < logits.rows; ++i) {
+    std::copy_n(logits.data + i * logits.row_stride, logits.cols, probabilities.row(i));
+    kernels::softmax_scaled<T>(logits.cols, T{1}, probabilities.row(i));
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -94,7 +128,10 @@ double head_loss(const Linear<T>& head, ConstMatrix<T> hidden, const HeadTask<T>
     T* saved = gradient ? scratch.allocate<T>(head.map->saved_size(rows)) : nullptr;
     T* nats = scratch.allocate<T>(rows);
     linear_forward<T>(head, chunk, logits, saved, level, scratch);
-    if (task.teacher.head) {
+    if (task.probabilities.data) copy_softmax<T>(logits, task.probabilities.row_block(i, rows));
+    if (task.teacher.probabilities.data) {
+      soft_cross_entropy<T>(targets, task.teacher, i, logits, task.gradient_scale, gradient, nats);
+    } else if (task.teacher.head) {
       const Matrix<T> others = allocate_logits<T>(rows, head.out(), scratch);
       linear_forward<T>(*task.teacher.head, task.teacher.hidden.row_block(i, rows), others, nullptr,
                         task.teacher.level, scratch);

@@ -168,6 +168,44 @@ TEST(Head, ATeacherHasNothingToTeachItself) {
   for (double g : f.dhidden) EXPECT_NEAR(g, 0, 1e-13);
 }
 
+TEST(Head, ProbabilitiesTeachAsTheirHeadDoes) {
+  constexpr int64_t kRows = 300;  // more than a chunk
+  Fixture f(kRows);
+  const double divergence = f.run_backward({1}, 0.3);
+  const std::vector<double> dhidden = f.dhidden, gradients = f.gradients;
+
+  std::vector<double> probabilities(kRows * kVocabulary, -1);
+  HeadTask<double> teaching;
+  teaching.targets = f.targets;
+  teaching.probabilities = {probabilities.data(), kRows, kVocabulary};
+  head_loss<double>(f.head, {f.teacher.data(), kRows, kWidth}, teaching, 0, f.scratch);
+  double entropy = 0;
+  for (int64_t i = 0; i < kRows; ++i) {
+    const auto expected = f.log_probabilities(f.teacher, i);
+    for (size_t v = 0; v < expected.size(); ++v) {
+      EXPECT_NEAR(probabilities[static_cast<size_t>(i * kVocabulary) + v], std::exp(expected[v]), 1e-14);
+      if (f.targets[static_cast<size_t>(i)] >= 0) entropy -= std::exp(expected[v]) * expected[v];
+    }
+  }
+  // The teacher's rows in another order.
+  std::vector<double> reversed;
+  std::vector<int64_t> rows;
+  for (int64_t i = kRows; i-- > 0; rows.push_back(i))
+    reversed.insert(reversed.end(), probabilities.begin() + i * kVocabulary,
+                    probabilities.begin() + (i + 1) * kVocabulary);
+  f.gradients.assign(f.gradients.size(), 0);
+  HeadTask<double> task = f.task({0});
+  task.teacher.probabilities = {reversed.data(), kRows, kVocabulary};
+  task.teacher.rows = rows;
+  EXPECT_NEAR(f.run(task), divergence + entropy, 1e-10) << "without gradients";
+  task.gradient_scale = 0.3;
+  task.dhidden = {f.dhidden.data(), kRows, kWidth};
+  task.gradients = f.gradients.data();
+  EXPECT_NEAR(f.run(task), divergence + entropy, 1e-10);
+  for (size_t i = 0; i < dhidden.size(); ++i) EXPECT_NEAR(f.dhidden[i], dhidden[i], 1e-14);
+  for (size_t i = 0; i < gradients.size(); ++i) EXPECT_NEAR(f.gradients[i], gradients[i], 1e-12);
+}
+
 TEST(Head, ChunksOf256RowsGiveTheSameSums) {
   Fixture whole(600);
   std::vector<double> nats(600);

@@ -64,6 +64,8 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
     options.gradient_scale = 1.0 / static_cast<double>(batch.rows());
     options.dropout = {input.dropout, input.dropout_key, first * batch.length};
     options.distilled_levels = input.distilled_levels;
+    options.in_turns = input.in_turns;
+    options.first_sequence = first + steps_;  // with few sequences, no level goes without for long
     options.router_samples = &samples;
     nats += model_.forward_backward(part, options, gradients.data(), arenas_[static_cast<size_t>(worker)],
                                     input.teacher);
@@ -132,10 +134,10 @@ std::span<const float> Stepper::gradients() const {
   return {gradients_[0].data(), static_cast<size_t>(model_.layout().size)};
 }
 
-double training_flops(const model::ModelConfig& config, int64_t tokens, int64_t length) {
+double training_flops(const model::ModelConfig& config, int64_t tokens, int64_t length, int level) {
   // The causal half: a token attends to (length + 1) / 2 others on average.
   return 6.0 * static_cast<double>(tokens) *
-         static_cast<double>(model::macs_per_token(config, (length - 1) / 2));
+         static_cast<double>(model::macs_per_token(config, (length - 1) / 2, level));
 }
 
 double measure_pool_peak(ThreadPool& pool, double seconds) {

@@ -18,6 +18,7 @@ struct StepInput {
   double dropout = 0;
   uint64_t dropout_key = 0;
   std::vector<int> distilled_levels;
+  bool in_turns = false;  ///< the levels share the sequences (model::StepOptions)
   model::Teacher<float> teacher;
 };
 
@@ -75,8 +76,8 @@ class Stepper {
 };
 
 /// Floating-point operations of one step's products and attention: 6 a multiply-accumulate of the products
-/// and of the causal half of attention, per token.
-double training_flops(const model::ModelConfig& config, int64_t tokens, int64_t length);
+/// and of the causal half of attention, per token. level: of a model with levels, 0: the largest.
+double training_flops(const model::ModelConfig& config, int64_t tokens, int64_t length, int level = 0);
 
 /// FLOP/s of all the pool's workers at once (kernels/fma_peak.h), measured for about `seconds`: what shares
 /// of peak are told of.

@@ -221,6 +221,7 @@ class Run {
     if (options_.nested) {
       input.distilled_levels = sandwich_levels(job_.model->config(), options_.seed, progress_.step);
     }
+    input.in_turns = options_.in_turns;
     input.teacher = job_.teacher;
 
     const auto start = Clock::now();
@@ -252,8 +253,10 @@ class Run {
 
   void show_step(const StepInput& input, const StepResult& result, double took) {
     const auto tokens = static_cast<double>(input.batch.rows());
-    const double passes = 1 + static_cast<double>(input.distilled_levels.size());
-    double flops = passes * training_flops(job_.model->config(), input.batch.rows(), context_);
+    double flops = training_flops(job_.model->config(), input.batch.rows(), context_);
+    const double turns = input.in_turns ? static_cast<double>(input.distilled_levels.size()) : 1;
+    for (const int level : input.distilled_levels)
+      flops += training_flops(job_.model->config(), input.batch.rows(), context_, level) / turns;
     // A teacher only goes forward: a third of a step.
     if (input.teacher.model)
       flops += training_flops(input.teacher.model->config(), input.batch.rows(), context_) / 3;
@@ -415,6 +418,10 @@ void validate(const TrainJob& job) {
   const model::ModelConfig& config = job.model->config();
   if (job.options.nested && model::level_count(config) < 2)
     throw_input_error("train", "nested training needs a model with levels; add --levels 4");
+  if (job.options.in_turns && !job.options.nested) {
+    throw_input_error("train",
+                      "--sandwich turns is for nested levels, and this model has one; add --levels 4");
+  }
   if (job.options.guided > 0 && model::make_guide_layout(config).size == 0) {
     throw_input_error("train",
                       "--guided is for tensor trains, and this model is dense; add --ratio or --shape");

@@ -30,6 +30,7 @@ struct TrainOptions {
   double dropout = 0;
   double ema = 0;              ///< decay of averaged weights, which are then validated and saved; 0: off
   bool nested = false;         ///< sandwich training of the model's levels
+  bool in_turns = false;       ///< its smaller levels share the sequences, else each learns from all
   double guided = 0;           ///< share of the run with guides beside tensor trains (model/guides.h); 0: off
   int64_t validate_every = 0;  ///< steps; 0: about 20 times in the run
   int64_t validation_tokens = 32768;  ///< at each validation; the last one reads all

@@ -164,6 +164,9 @@ const std::vector<ResumeCase>& resume_cases() {
       {.name = "dropout", .set = [](TrainOptions& o) { o.dropout = 0.2; }},
       {.name = "averaged", .set = [](TrainOptions& o) { o.ema = 0.9; }},
       {.name = "nested", .set = [](TrainOptions& o) { o.nested = true; }, .model = 9},
+      {.name = "nested_in_turns",
+       .set = [](TrainOptions& o) { o.nested = o.in_turns = true, o.dropout = 0.1; },
+       .model = 9},
       {.name = "all",
        .set = [](TrainOptions& o) { o.ema = 0.8, o.dropout = 0.1, o.nested = true; },
        .model = 9},
@@ -522,6 +525,10 @@ TEST(TrainOptions, AreChecked) {
   TrainOptions nested = small_options();
   nested.nested = true;
   EXPECT_NE(error_of<InputError>([&] { Training(nested).run_alone(); }).find("--levels"), std::string::npos);
+  TrainOptions turns = small_options();
+  turns.in_turns = true;
+  EXPECT_NE(error_of<InputError>([&] { Training(turns).run_alone(); }).find("--sandwich turns is for nested"),
+            std::string::npos);
   TrainOptions guided = small_options();
   guided.guided = 0.5;
   EXPECT_NE(error_of<InputError>([&] { Training(guided).run_alone(); }).find("this model is dense"),
