@@ -4,6 +4,9 @@
 The losses are compared first. Then the sides alternate, each in its own process (ours, PyTorch, ours, ...), and
 each pair gives one ratio; the median is the figure. Without PyTorch only our own speed is printed.
   bench/training/compare.py --config D128L2T128B32 --config D256L4T128B16 --json figures.json
+Tensor trains beside our own dense and PyTorch's (tensor_trains.py), and our speed against every size (scaling.py):
+  bench/training/compare.py --tensor-trains --config D256L4T128B16
+  bench/training/compare.py --scaling --svg docs/training-scaling.svg
 """
 import argparse
 import json
@@ -13,7 +16,9 @@ import statistics
 import sys
 import tempfile
 
+import scaling
 import sides
+import tensor_trains
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 from where import measured_at
@@ -39,11 +44,16 @@ def parse():
     parser.add_argument("--config", action="append", type=parse_config, help=f"may be repeated ({DEFAULT_CONFIGS})")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs a configuration (%(default)s)")
     parser.add_argument("--steps", type=int, default=10, help="steps a run, the first two not timed (%(default)s)")
+    tensor_trains.add_flags(parser)
+    parser.add_argument("--scaling", action="store_true", help="instead: our speed against each size alone")
+    parser.add_argument("--svg", help="with --scaling: file to draw the speeds in")
     parser.add_argument("--json", help="file to save the figures in, with machine and commit")
     flags = parser.parse_args()
     flags.config = flags.config or [parse_config(text) for text in DEFAULT_CONFIGS]
     if flags.steps < 3 or flags.rounds < 1:
         parser.error("--steps must be at least 3 and --rounds at least 1")
+    if flags.svg and not flags.scaling:
+        parser.error("--svg needs --scaling")
     return flags
 
 
@@ -97,6 +107,29 @@ def print_summary(results):
               f"{100 * r['qtf_peak_share']:13.0f} % {r['qtf_peak_rss_mb']:15.0f} / {memory}")
 
 
+def measure_scaling(flags, python):
+    rows = scaling.measure(flags, python, HEAD_WIDTH)
+    scaling.print_table(rows)
+    if flags.svg:
+        with open(flags.svg, "w") as file:
+            file.write(scaling.svg(rows))
+    return rows
+
+
+def measure_configs(flags, python, peer):
+    results = []
+    for config in flags.config:
+        with tempfile.TemporaryDirectory(prefix="qtf-compare-") as folder:
+            sizes = {name: config[name] for name in ("layers", "width", "heads", "context", "batch")}
+            sides.make_folder(python, folder, vocab=VOCAB, steps=flags.steps, **sizes)
+            if flags.tensor_trains:
+                results.append(tensor_trains.compare(flags, config, folder, peer))
+            else:
+                results.append(summary(config, run_pairs(flags, config, folder, peer)))
+    (tensor_trains.print_summary if flags.tensor_trains else print_summary)(results)
+    return results
+
+
 def main():
     flags = parse()
     sides.require_program(flags.qtf)
@@ -109,14 +142,12 @@ def main():
               "threads more than ours, so the ratios flatter us")
     print(f"{where['machine']['cpu']}, {where['machine']['cores']} cores, {flags.threads} threads, "
           f"commit {where['commit']}, V {VOCAB}")
-    results = []
-    for config in flags.config:
-        with tempfile.TemporaryDirectory(prefix="qtf-compare-") as folder:
-            sizes = {name: config[name] for name in ("layers", "width", "heads", "context", "batch")}
-            # NumPy makes the folder; without PyTorch's Python, this one does.
-            sides.make_folder(flags.peer if peer else sys.executable, folder, vocab=VOCAB, steps=flags.steps, **sizes)
-            results.append(summary(config, run_pairs(flags, config, folder, peer)))
-    print_summary(results)
+    # NumPy makes the folders; without PyTorch's Python, this one does.
+    python = flags.peer if peer else sys.executable
+    if flags.scaling:
+        results = measure_scaling(flags, python)
+    else:
+        results = measure_configs(flags, python, peer)
     if flags.json:
         with open(flags.json, "w") as file:
             json.dump({**where, "results": results}, file, indent=2)

@@ -4,7 +4,7 @@ Ours is the program `training_steps` (bench/training/training_steps.cc), the pee
   --model DIR --batches FILE --steps N --batch B --context T --learning-rate X --beta1 X --beta2 X
   --weight-decay X --clip X --threads N
 and print one JSON object: {"losses", "step_seconds", "tokens_per_second", "peak_rss_mb"}, ours also
-"peak_share". The learning rate is constant, without warm-up; tokens_per_second is that of the median step
+"peak_share", "flops_per_token" and "parameters". The learning rate is constant, without warm-up; tokens_per_second is that of the median step
 after the first two.
 """
 import json
@@ -74,6 +74,15 @@ def run_qtf(program, flags):
 
 def run_torch(python, flags, threads):
     return run_json([python, TORCH_SIDE, "train", *flags], peer_environment(threads))
+
+
+def write_shapes(program, model, out, *shape_flags):
+    """The model of a folder in other weight shapes, as the folder `out` with the same batches."""
+    result = subprocess.run([program, "--model", model, "--write-to", out, *shape_flags], capture_output=True,
+                            text=True)
+    if result.returncode:
+        sys.exit(f"{program} cannot write {' '.join(shape_flags)}:\n{result.stderr.strip()}")
+    os.symlink(os.path.join(os.path.abspath(model), "batches.i32"), os.path.join(out, "batches.i32"))
 
 
 def relative_errors(ours, theirs):

@@ -5,7 +5,8 @@
   torch_gpt2.py train --model DIR --batches FILE --steps N ...
                                               prints one JSON object, with the keys of training_steps
 
-Plain PyTorch 1.13 (Debian's python3-torch), float32, no dropout. `init` needs NumPy only.
+Plain PyTorch 1.13 (Debian's python3-torch), float32, no dropout. `init` needs NumPy only. A folder whose maps are
+tensor trains (`training_steps --write-to`) is trained as such: torch_shapes.py.
 """
 import argparse
 import json
@@ -107,8 +108,9 @@ def init(flags):
 # ---- The model ----------------------------------------------------------------------------------------------
 
 
-def define_model():
-    """The model's class. In a function, because `init` must work without PyTorch."""
+def define_model(make_linear, make_embedding):
+    """The model's class; make_linear(name) and make_embedding(name) give its maps by their tensors' name. In a
+    function, because `init` must work without PyTorch."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -118,11 +120,11 @@ def define_model():
         1.13 (masked_fill, adding, _scaled_dot_product_attention) none is clearly faster: at D256 the others take
         2 to 6 % longer, at D128 they differ by less than their noise."""
 
-        def __init__(self, width, heads, context):
+        def __init__(self, at, width, heads, context):
             super().__init__()
             self.heads, self.scale = heads, 1 / math.sqrt(width // heads)
-            self.c_attn = nn.Linear(width, 3 * width)
-            self.c_proj = nn.Linear(width, width)
+            self.c_attn = make_linear(at + ".c_attn")
+            self.c_proj = make_linear(at + ".c_proj")
             mask = torch.full((context, context), float("-inf")).triu(1)
             self.register_buffer("mask", mask, persistent=False)
 
@@ -138,23 +140,23 @@ def define_model():
 
     class FeedForward(nn.Module):
 
-        def __init__(self, width, inner):
+        def __init__(self, at):
             super().__init__()
-            self.c_fc = nn.Linear(width, inner)
-            self.c_proj = nn.Linear(inner, width)
+            self.c_fc = make_linear(at + ".c_fc")
+            self.c_proj = make_linear(at + ".c_proj")
 
         def forward(self, x):
             return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
 
     class Block(nn.Module):
 
-        def __init__(self, config):
+        def __init__(self, config, at):
             super().__init__()
             width, epsilon = config["n_embd"], config["layer_norm_epsilon"]
             self.ln_1 = nn.LayerNorm(width, epsilon)
-            self.attn = Attention(width, config["n_head"], config["n_positions"])
+            self.attn = Attention(at + ".attn", width, config["n_head"], config["n_positions"])
             self.ln_2 = nn.LayerNorm(width, epsilon)
-            self.mlp = FeedForward(width, config["n_inner"])
+            self.mlp = FeedForward(at + ".mlp")
 
         def forward(self, x):
             x = x + self.attn(self.ln_1(x))
@@ -165,9 +167,9 @@ def define_model():
         def __init__(self, config):
             super().__init__()
             width = config["n_embd"]
-            self.wte = nn.Embedding(config["vocab_size"], width)
+            self.wte = make_embedding("wte")
             self.wpe = nn.Embedding(config["n_positions"], width)
-            self.h = nn.ModuleList(Block(config) for _ in range(config["n_layer"]))
+            self.h = nn.ModuleList(Block(config, f"h.{layer}") for layer in range(config["n_layer"]))
             self.ln_f = nn.LayerNorm(width, config["layer_norm_epsilon"])
 
         def forward(self, tokens, targets):
@@ -175,38 +177,48 @@ def define_model():
             x = self.wte(tokens) + self.wpe.weight[:tokens.shape[1]]
             for block in self.h:
                 x = block(x)
-            logits = F.linear(self.ln_f(x), self.wte.weight)
+            logits = self.wte.logits(self.ln_f(x))
             return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     return Gpt2
 
 
-def load_model(folder):
-    """A model from `init`'s folder (or any plain Hugging Face GPT-2 folder in F32)."""
+def load_model(folder, mpo):
+    """A model from a folder of `init` or `training_steps --write-to` (or any plain Hugging Face GPT-2 folder in
+    F32). mpo: how interleaved tensor trains are applied, "einsum" or "rebuild"."""
     import torch
+
+    import torch_shapes
     with open(os.path.join(folder, "config.json")) as file:
-        model = define_model()(json.load(file))
+        config = json.load(file)
     state = {}
     for name, values in read_safetensors(os.path.join(folder, "model.safetensors")).items():
-        is_map = ".c_" in name and name.endswith(".weight")
-        state[name.removeprefix("transformer.")] = torch.tensor(values.T.copy() if is_map else values)
+        is_dense_map = ".c_" in name and name.endswith(".weight")
+        state[name.removeprefix("transformer.")] = torch.tensor(values.T.copy() if is_dense_map else values)
+    model = define_model(lambda name: torch_shapes.make_linear(state, name, mpo),
+                         lambda name: torch_shapes.make_embedding(state, name))(config)
     model.load_state_dict(state)
     return model
 
 
 def make_optimizer(model, flags):
-    """AdamW with decay on every tensor of two dims or more. foreach is as fast as the plain loop or 3 % faster (D256)."""
+    """AdamW with decay on every tensor of two dims or more; a core has the step size that qtf gives it. foreach is as
+    fast as the plain loop or 3 % faster (D256)."""
     import torch
-    parameters = list(model.parameters())
-    groups = [{"params": [p for p in parameters if p.dim() >= 2], "weight_decay": flags.weight_decay},
-              {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=flags.learning_rate, betas=(flags.beta1, flags.beta2), eps=1e-8, foreach=True)
+    groups = {}
+    for p in model.parameters():
+        scale = getattr(p, "rate_scale", 1.0)
+        groups.setdefault((scale, p.dim() >= 2), []).append(p)
+    groups = [{"params": params, "lr": flags.learning_rate * scale,
+               "weight_decay": flags.weight_decay / scale if decay else 0.0}
+              for (scale, decay), params in groups.items()]
+    return torch.optim.AdamW(groups, betas=(flags.beta1, flags.beta2), eps=1e-8, foreach=True)
 
 
 def train(flags):
     import torch
     torch.set_num_threads(flags.threads)
-    model = load_model(flags.model)
+    model = load_model(flags.model, flags.mpo)
     optimizer = make_optimizer(model, flags)
     batches = np.fromfile(flags.batches, dtype="<i4", count=flags.steps * flags.batch * (flags.context + 1))
     batches = torch.from_numpy(batches.astype(np.int64)).view(flags.steps, flags.batch, flags.context + 1)
@@ -243,6 +255,8 @@ def parse(arguments=None):
     run = commands.add_parser("train", help="train on given batches, print losses and times")
     run.add_argument("--model", required=True, help="folder with config.json and model.safetensors")
     run.add_argument("--batches", required=True, help="raw int32 tokens [steps][batch][context + 1]")
+    run.add_argument("--mpo", choices=["einsum", "rebuild"], default="einsum",
+                     help="apply interleaved tensor trains core by core, or multiply W out once a step")
     for name, default in [("steps", 20), ("batch", 8), ("context", 64), ("threads", 2)]:
         run.add_argument("--" + name, type=int, default=default)
     for name, default in [("learning-rate", 1e-3), ("beta1", 0.9), ("beta2", 0.95), ("weight-decay", 0.1), ("clip", 1.0)]:

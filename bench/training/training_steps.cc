@@ -1,5 +1,6 @@
 // Our side of bench/training/: some AdamW steps of a model folder on given batches, each step's loss and time
-// as one JSON object. parity.py and compare.py run it beside PyTorch on the same files.
+// as one JSON object. parity.py and compare.py run it beside PyTorch on the same files. With --write-to it
+// gives the model other weight shapes instead, for both sides to train.
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
@@ -7,16 +8,24 @@
 #include <chrono>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
+#include "qtf/base/profile.h"
 #include "qtf/model/model_folder.h"
+#include "qtf/model/rank_choice.h"
+#include "qtf/model/reshape.h"
 #include "qtf/train/step.h"
 
 namespace {
 
 struct Flags {
-  std::string model, batches;
+  std::string model, batches, write_to;
+  double ratio = 1;
+  std::vector<std::string> shapes;
+  int levels = 1;
+  bool nested = false, in_turns = false, profile = false;
   int64_t steps = 20, batch = 8, context = 128, micro_rows = qtf::train::kMicroRows;
   double learning_rate = 1e-3;
   qtf::train::AdamWOptions adamw;
@@ -27,7 +36,15 @@ Flags parse(int argc, char** argv) {
   Flags flags;
   CLI::App app("Runs optimisation steps on given batches and prints losses and times as JSON");
   app.add_option("--model", flags.model, "model folder to start from")->required();
-  app.add_option("--batches", flags.batches, "raw int32 tokens [steps][batch][context + 1]")->required();
+  app.add_option("--batches", flags.batches, "raw int32 tokens [steps][batch][context + 1]");
+  app.add_option("--write-to", flags.write_to,
+                 "train nothing: write the model in other shapes to this folder");
+  app.add_option("--ratio", flags.ratio, "with --write-to: chains, the whole model so many times smaller");
+  app.add_option("--shape", flags.shapes, "with --write-to: PART=SHAPE, as qtf train takes it");
+  app.add_option("--levels", flags.levels, "with --write-to: nested ranks of every chain");
+  app.add_flag("--in-turns", flags.in_turns, "with --nested: as --sandwich turns");
+  app.add_flag("--profile", flags.profile, "tell where the time of the steps goes");
+  app.add_flag("--nested", flags.nested, "train the model's levels as qtf train --levels does");
   app.add_option("--steps", flags.steps);
   app.add_option("--batch", flags.batch);
   app.add_option("--context", flags.context);
@@ -52,6 +69,16 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+/// The model decomposed into other shapes, as a folder.
+void write_shapes(const Flags& flags) {
+  const qtf::model::LoadedModel loaded = qtf::model::load_model(flags.model);
+  qtf::model::ModelConfig config = loaded.model->config();
+  if (flags.ratio > 1) qtf::model::apply_ratio(config, flags.ratio);
+  qtf::model::apply_shape_requests(config, flags.shapes);
+  if (flags.levels > 1) qtf::model::apply_levels(config, flags.levels);
+  qtf::model::save_folder(flags.write_to, *qtf::model::reshape(*loaded.model, config).model, nullptr);
+}
+
 nlohmann::json run(const Flags& flags) {
   qtf::ThreadPool pool(flags.threads);
   qtf::model::LoadedModel loaded = qtf::model::load_model(flags.model);
@@ -65,6 +92,7 @@ nlohmann::json run(const Flags& flags) {
   const auto* tokens = reinterpret_cast<const int32_t*>(file.bytes().data());
   qtf::train::Stepper stepper(*loaded.model, flags.adamw, pool, flags.micro_rows);
 
+  std::optional<qtf::Profile> profile;
   std::vector<double> losses, seconds;
   std::vector<int32_t> inputs(static_cast<size_t>(flags.batch * flags.context)), targets(inputs.size());
   for (int64_t step = 0; step < flags.steps; ++step) {
@@ -76,13 +104,23 @@ nlohmann::json run(const Flags& flags) {
     qtf::train::StepInput input;
     input.batch = {inputs, targets, flags.batch, flags.context};
     input.learning_rate = flags.learning_rate;
+    input.in_turns = flags.in_turns;
+    if (flags.nested) input.distilled_levels = qtf::train::sandwich_levels(loaded.model->config(), 1, step);
+    if (flags.profile && step == std::min<int64_t>(2, flags.steps - 1)) profile.emplace(pool);
     const auto start = std::chrono::steady_clock::now();
     losses.push_back(stepper.step(input).nats_per_token);
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
+  auto parts = nlohmann::json::object();
+  if (profile) {
+    for (const qtf::ProfileRow& row : profile->report().rows)
+      parts[row.path] = {{"seconds", row.seconds}, {"flops", row.flops}, {"calls", row.calls}};
+    profile.reset();
+  }
   // The first step touches all memory for the first time.
   const double typical = median({seconds.begin() + (seconds.size() > 2 ? 2 : 0), seconds.end()});
   const double rows = static_cast<double>(flags.batch * flags.context);
+  // Of the largest level: what nested training adds is not told.
   const double flops =
       qtf::train::training_flops(loaded.model->config(), flags.batch * flags.context, flags.context);
   rusage usage{};
@@ -90,6 +128,9 @@ nlohmann::json run(const Flags& flags) {
   return {{"losses", losses},
           {"step_seconds", seconds},
           {"tokens_per_second", rows / typical},
+          {"profile", parts},
+          {"parameters", loaded.model->layout().size},
+          {"flops_per_token", flops / rows},
           {"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024},
           {"peak_share", flops / typical / qtf::train::measure_pool_peak(pool, 0.1)}};
 }
@@ -98,7 +139,12 @@ nlohmann::json run(const Flags& flags) {
 
 int main(int argc, char** argv) {
   try {
-    std::cout << run(parse(argc, argv)).dump() << "\n";
+    const Flags flags = parse(argc, argv);
+    if (flags.write_to.empty()) {
+      std::cout << run(flags).dump() << "\n";
+    } else {
+      write_shapes(flags);
+    }
     return 0;
   } catch (const std::exception& e) {
     std::cerr << "training_steps: " << e.what() << "\n";
