@@ -10,10 +10,6 @@ namespace qtf::model {
 
 namespace {
 
-/// Up to this many rows the products are split by columns, so that every weight is read once, by one worker.
-/// Beyond, each worker takes rows of its own through all layers, with one barrier a layer.
-constexpr int64_t kFewRows = 16;
-
 /// Rows that a worker takes through the layers at once, so that their activations stay in its caches.
 constexpr int64_t kRowsAtOnce = 256;
 

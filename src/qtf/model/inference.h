@@ -11,6 +11,10 @@
 
 namespace qtf::model {
 
+/// Up to this many rows the products are split by columns, so that every weight is read once, by one worker.
+/// Beyond, each worker takes rows of its own through all layers, with one barrier a layer.
+inline constexpr int64_t kFewRows = 16;
+
 struct InferenceOptions {
   /// Multiply-adds of a block, or of the head, that are worth another worker: a microsecond or two, against
   /// five barriers of some tenths.

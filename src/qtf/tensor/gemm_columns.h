@@ -9,9 +9,10 @@ namespace qtf {
 
 using kernels::kColumnGrain;
 
-/// The columns [columns.begin, columns.end) of C[m, n] = A[m, k]·B[:k, :n], with the bits of gemm(). The
-/// other columns stay as they are. columns.begin: a multiple of kColumnGrain.
+/// The columns [columns.begin, columns.end) of C[m, n] = or += A[m, k]·B[:k, :n], with the bits of gemm().
+/// The other columns stay as they are. columns.begin: a multiple of kColumnGrain.
 template <class T>
-void gemm_columns(ConstMatrix<T> a, const PackedMatrix<T>& b, Matrix<T> c, Range columns);
+void gemm_columns(ConstMatrix<T> a, const PackedMatrix<T>& b, Matrix<T> c, Range columns,
+                  Into into = Into::overwrite);
 
 }  // namespace qtf

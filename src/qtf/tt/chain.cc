@@ -37,6 +37,10 @@ std::vector<int64_t> bond_ranks(const WeightShape& shape, int64_t rank, int64_t 
 
 constexpr int64_t kNoLimit = INT32_MAX;
 
+// Rows that pass both products before the next: what lies between is read from cache. A whole number of the
+// product's row blocks.
+constexpr int64_t kRowsInCache = 96;
+
 int64_t full_rank(const WeightShape& shape) {
   return std::min(shape.out, shape.in);
 }
@@ -140,8 +144,14 @@ std::vector<CoreSpec> chain_cores(const WeightShape& shape) {
   return result;
 }
 
+/// The identity's columns of a fixed gauge cost nothing.
 int64_t direct_macs(const WeightShape& shape, int level) {
-  return level_rank(shape, level) * (shape.in + shape.out);
+  const int64_t rank = level_rank(shape, level);
+  int64_t macs = rank * (shape.in + shape.out);
+  if (shape.pivots.empty()) return macs;
+  for (const auto& [begin, end] : bond_blocks(shape))
+    if (end <= rank) macs -= (end - begin) * (end - begin);
+  return macs;
 }
 
 WeightShape with_parameters(WeightShape shape, int64_t max_parameters) {
@@ -186,6 +196,7 @@ ChainHalves::ChainHalves(const WeightShape& shape) {
 
 template <class T>
 ChainMap<T>::ChainMap(WeightShape shape) : LinearMap<T>(shape), halves_(shape) {
+  if (halves_.fixed) fixed_inputs_ = FixedInputs<T>(*halves_.fixed);
   if (!factors_are_cores()) factors_.resize(static_cast<size_t>(factor_size()));
 }
 
@@ -201,8 +212,12 @@ void ChainMap<T>::prepare(const T* cores, Use use) {
   u_ = factors_are_cores() ? cores : factors_.data();
   v_ = u_ + out * rank;
   const ConstMatrix<T> u(u_, out, rank);
-  v_transposed_.pack(v(rank).transposed());
   u_transposed_.pack(u.transposed());
+  if (!fixed_inputs_.empty()) fixed_inputs_.prepare(cores + out * rank);
+  if (fixed_inputs_.empty() || use == Use::training)
+    v_transposed_.pack(v(rank).transposed());
+  else
+    v_transposed_ = {};
   if (use == Use::inference) {
     u_packed_ = {}, v_packed_ = {};  // of weights that are gone
     return;
@@ -212,23 +227,38 @@ void ChainMap<T>::prepare(const T* cores, Use use) {
 }
 
 template <class T>
+void ChainMap<T>::first_product(ConstMatrix<T> x, Matrix<T> z, Arena& scratch) const {
+  if (fixed_inputs_.empty())
+    gemm(x, v_transposed_, z);
+  else
+    fixed_inputs_.forward(x, z, scratch);
+}
+
+template <class T>
 void ChainMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const {
   const ArenaScope scope(scratch);
   const int64_t rank = level_rank(this->shape(), level);
   const Matrix<T> z(saved ? saved : scratch.allocate<T>(x.rows * rank), x.rows, rank);
   const ProfileScope profile(kProducts.forward, product_flops(x.rows, rank, x.cols + y.cols));
-  gemm(x, v_transposed_, z);
-  gemm<T>(z, u_transposed_, y);
+  for (int64_t first = 0; first < x.rows; first += kRowsInCache) {
+    const int64_t rows = std::min(kRowsInCache, x.rows - first);
+    const Matrix<T> part = z.row_block(first, rows);
+    first_product(x.row_block(first, rows), part, scratch);
+    gemm<T>(part, u_transposed_, y.row_block(first, rows));
+  }
 }
 
 template <class T>
 void ChainMap<T>::forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T* shared,
-                                  Arena&) const {
+                                  Arena& scratch) const {
   const int64_t rank = level_rank(this->shape(), level);
   const Matrix<T> z(shared, x.rows, rank);
   const double members = member.size();
   const ProfileScope profile(kProducts.forward, product_flops(x.rows, rank, x.cols + y.cols) / members);
-  gemm_columns(x, v_transposed_, z, member.part(rank, kColumnGrain));
+  if (fixed_inputs_.empty())
+    gemm_columns(x, v_transposed_, z, member.part(rank, kColumnGrain));
+  else
+    fixed_inputs_.forward_columns(x, z, member, scratch);
   member.barrier();
   gemm_columns<T>(z, u_transposed_, y, member.part(y.cols, kColumnGrain));
 }

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "qtf/tt/dense.h"
+#include "qtf/tt/fixed_inputs.h"
 #include "qtf/tt/gauge.h"
 #include "qtf/tt/train.h"
 
@@ -66,12 +67,15 @@ class ChainMap final : public LinearMap<T> {
  private:
   Matrix<T> gather_u(std::span<const int32_t> rows, int64_t rank, Arena& scratch) const;
   ConstMatrix<T> v(int64_t rank) const { return {v_, rank, this->shape().in}; }
+  /// z = x·Vᵀ.
+  void first_product(ConstMatrix<T> x, Matrix<T> z, Arena& scratch) const;
 
   ChainHalves halves_;
-  AlignedVector<T> factors_;  ///< U, V, where the cores are not them
+  FixedInputs<T> fixed_inputs_;  ///< empty: the gauge is free
+  AlignedVector<T> factors_;     ///< U, V, where the cores are not them
   const T* u_ = nullptr;
   const T* v_ = nullptr;
-  PackedMatrix<T> v_transposed_;  ///< [in, r]
+  PackedMatrix<T> v_transposed_;  ///< [in, r]; with a fixed gauge training only
   PackedMatrix<T> u_transposed_;  ///< [r, out]
   PackedMatrix<T> u_packed_;      ///< [out, r], training only
   PackedMatrix<T> v_packed_;      ///< [r, in], training only

@@ -83,8 +83,8 @@ std::vector<CoreSpec> cores(const WeightShape& shape);
 int64_t parameters(const WeightShape& shape);
 
 /// Whether W is multiplied out once an update and applied as a dense matrix, because applying the cores would
-/// take more multiply-accumulates: a chain of one level with rank·(in + out) > in·out, and an mpo whose
-/// direct contraction costs in·out or more. A map with levels is never rebuilt.
+/// take more multiply-accumulates: a chain of one level and free gauge with rank·(in + out) > in·out, and an
+/// mpo whose direct contraction costs in·out or more. A map with levels is never rebuilt.
 bool is_rebuilt(const WeightShape& shape);
 
 /// Multiply-accumulates for one token, as forward executes them (see is_rebuilt). level 0: the largest.
