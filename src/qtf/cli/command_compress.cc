@@ -15,6 +15,7 @@
 #include "qtf/cli/stop_signal.h"
 #include "qtf/compress/compress.h"
 #include "qtf/compress/healing.h"
+#include "qtf/model/execution_plan.h"
 #include "qtf/text/corpus.h"
 #include "qtf/text/token_file.h"
 
@@ -243,6 +244,15 @@ int64_t peak_memory() {
   return static_cast<int64_t>(usage.ru_maxrss) * 1024;
 }
 
+/// Decides by measured times which maps run as merged matrices, and lets the model run so.
+model::ExecutionPlan plan_execution(model::Transformer<float>& model, const model::Transformer<float>& dense,
+                                    ThreadPool& pool) {
+  model::ExecutionPlan plan = model::plan_execution(model::time_maps(model, dense, pool));
+  model.set_plan(plan.merged);
+  model.prepare(tt::Use::inference, pool);
+  return plan;
+}
+
 void print_result(const CompressionReport& report, const fs::path& out, std::ostream& stream) {
   const int64_t parameters = model::parameter_count(report.config);
   const int64_t dense = model::dense_parameter_count(report.config);
@@ -253,6 +263,11 @@ void print_result(const CompressionReport& report, const fs::path& out, std::ost
     stream << fmt::format(
         "{:<24} {:<12} perplexity {:8.3f}, KL {:.4f} nats/token, same top token {:5.1f} %\n", t.model, t.text,
         t.perplexity, t.kl_divergence, 100 * t.same_top);
+  if (!report.config.plan.empty())
+    stream << fmt::format(
+        "{} of {} factored maps run as merged matrices, which are faster on this machine (qtf info says "
+        "which)\n",
+        report.config.plan.size(), report.config.shapes.size());
   stream << fmt::format("The model is in {}, and what it lost where in {}\n", out.string(),
                         (out / "report.html").string());
 }
@@ -293,9 +308,12 @@ void run(const Arguments& arguments, const Streams& streams) {
                                          : compress::calibrate(*original, input.text, pool);
   if (!input.stored) calibration.text_sha256 = input.sha256;
   options.progress = [&](double share, std::string_view what) { show(0.3 + 0.6 * share, what); };
-  const compress::Compressed result = compress::compress(*original, calibration, input.text, options, pool);
+  compress::Compressed result = compress::compress(*original, calibration, input.text, options, pool);
   CompressionReport report;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  show(0.9, "timing");
+  const model::ExecutionPlan plan = plan_execution(*result.model, *original, pool);
+  result.decisions += model::decisions(plan);
   show(0.95, "measuring");
 
   report.name = out.filename().string();
@@ -332,6 +350,8 @@ void run(const Arguments& arguments, const Streams& streams) {
     report.heal_minutes = arguments.number("--heal-minutes");
     healed = heal(arguments, *result.model, *original, loaded.tokenizer, folder, stop, pool);
     if (healed) {
+      healed->set_plan(plan.merged);  // the shapes are the same
+      healed->prepare(tt::Use::inference, pool);
       report.config = healed->config();
       measure("healed", *healed);
     } else {

@@ -41,6 +41,35 @@ TEST_F(CompressCommand, MakesASmallerModelThatRunsAndTrainsOn) {
   EXPECT_EQ(call({"generate", place_ / "healed", "--prompt", "Line", "--tokens", "3"}).status, 0);
 }
 
+/// Which form is the faster one is the machine's business; that it was asked and what follows is ours.
+TEST_F(CompressCommand, StoresTheExecutionPlanWithItsTimes) {
+  call_json(compress_call("nested", {"--levels", "2,3"}));
+  std::map<std::string, std::vector<int>> merged;
+  size_t asked = 0;
+  std::istringstream lines(read_file(place_ / "nested/decisions.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    const auto decision = nlohmann::json::parse(line);
+    if (decision.at("decision") != "execution") continue;
+    ++asked;
+    for (const auto& time : decision.at("factors"))
+      EXPECT_GT(std::stoll(time.at("median_ns").get<std::string>()), 0);
+    if (decision.at("chosen") == "merged")
+      merged[decision.at("map")].push_back(std::stoi(decision.at("level").get<std::string>()));
+  }
+  const auto config = nlohmann::json::parse(read_file(place_ / "nested/config.json"));
+  EXPECT_EQ(asked, 2 * config.at("qtf").at("shapes").size());
+  EXPECT_EQ(config.at("qtf").value("plan", decltype(merged){}), merged);
+  const auto info = call_json({"info", place_ / "nested"});
+  for (const auto& map : info["layers"]) {
+    const auto found = merged.find(map["name"].get<std::string>());
+    const std::string runs = map["runs_as"].get<std::string>();
+    if (found == merged.end())
+      EXPECT_TRUE(runs == "factors" || runs == "matrix") << map;
+    else
+      EXPECT_NE(runs.find("merged"), std::string::npos) << map;
+  }
+}
+
 TEST_F(CompressCommand, StoredMomentsServeAnotherSizeWithoutTheText) {
   call_json(compress_call("half", {"--ratio", "2"}));
   const auto third = call_json({"compress", model_, "--out", place_ / "third", "--calibrate", place_ / "half",

@@ -13,12 +13,25 @@ namespace {
 
 using nlohmann::ordered_json;
 
-ordered_json map_json(const model::MapParameters& map) {
-  return {{"name", map.spec.name},      {"part", model::part_name(map.spec.part)},
-          {"layer", map.spec.layer},    {"shape", tt::summary(map.shape)},
-          {"out", map.spec.out},        {"in", map.spec.in},
-          {"parameters", map.size},     {"dense_parameters", map.spec.out * map.spec.in},
-          {"macs", tt::macs(map.shape)}};
+/// How the execution plan runs a map.
+std::string runs_as(const tt::WeightShape& shape, const std::vector<int>& merged) {
+  if (shape.kind == tt::ShapeKind::dense) return "matrix";
+  if (tt::is_rebuilt(shape) || static_cast<int>(merged.size()) == tt::level_count(shape))
+    return "merged matrix";
+  return merged.empty() ? "factors" : fmt::format("factors, merged at level {}", fmt::join(merged, ", "));
+}
+
+ordered_json map_json(const model::MapParameters& map, const model::ModelConfig& config) {
+  return {{"name", map.spec.name},
+          {"part", model::part_name(map.spec.part)},
+          {"layer", map.spec.layer},
+          {"shape", tt::summary(map.shape)},
+          {"out", map.spec.out},
+          {"in", map.spec.in},
+          {"parameters", map.size},
+          {"dense_parameters", map.spec.out * map.spec.in},
+          {"macs", model::map_macs(config, map.spec)},
+          {"runs_as", runs_as(map.shape, model::merged_levels(config, map.spec.name))}};
 }
 
 /// The quantum layer: sizes, cost and what a device would need to run the circuit.
@@ -47,7 +60,7 @@ ordered_json to_json(const model::LoadedModel& loaded) {
   const model::ModelConfig& c = loaded.model->config();
   const int64_t parameters = model::parameter_count(c), dense = model::dense_parameter_count(c);
   ordered_json layers = ordered_json::array();
-  for (const auto& map : loaded.model->layout().maps) layers.push_back(map_json(map));
+  for (const auto& map : loaded.model->layout().maps) layers.push_back(map_json(map, c));
   ordered_json json = {{"architecture",
                         {{"family", c.family == model::Family::llama ? "llama" : "gpt2"},
                          {"vocabulary", c.vocabulary},
@@ -104,13 +117,14 @@ void print_text(const ordered_json& json, std::ostream& out) {
       count(json.at("parameters")), count(json.at("dense_parameters")), json.at("ratio").get<double>());
   out << fmt::format("file             {}\n", format_bytes(json.at("bytes").get<int64_t>()));
   out << fmt::format("MACs a token     {} (half-full context)\n\n", count(json.at("macs_per_token")));
-  out << fmt::format("{:<40} {:>13} {:<34} {:>10} {:>8}\n", "map", "out x in", "shape", "parameters",
-                     "of dense");
+  out << fmt::format("{:<40} {:>13} {:<34} {:>10} {:>8}  {}\n", "map", "out x in", "shape", "parameters",
+                     "of dense", "runs as");
   for (const ordered_json& map : json.at("layers")) {
     const double share = map.at("parameters").get<double>() / map.at("dense_parameters").get<double>();
-    out << fmt::format("{:<40} {:>13} {:<34} {:>10} {:>7.1f}%\n", map.at("name").get<std::string>(),
+    out << fmt::format("{:<40} {:>13} {:<34} {:>10} {:>7.1f}%  {}\n", map.at("name").get<std::string>(),
                        fmt::format("{} x {}", map.at("out").get<int64_t>(), map.at("in").get<int64_t>()),
-                       map.at("shape").get<std::string>(), map.at("parameters").get<int64_t>(), 100 * share);
+                       map.at("shape").get<std::string>(), map.at("parameters").get<int64_t>(), 100 * share,
+                       map.at("runs_as").get<std::string>());
   }
   if (json.contains("quantum")) print_quantum(json.at("quantum"), out);
 }

@@ -37,7 +37,7 @@ TEST(Info, CountsAWholeModel) {
 
   const std::string text = call({"info", model}).out;
   for (const char* said :
-       {"llama family", "vocabulary 257", "of the whole model", "MACs a token", "mlp.up_proj"})
+       {"llama family", "vocabulary 257", "of the whole model", "MACs a token", "mlp.up_proj", "factors"})
     EXPECT_NE(text.find(said), std::string::npos) << text;
 }
 

@@ -40,7 +40,7 @@ ordered_json text_json(const MeasuredText& t) {
 
 int64_t dense_macs(const model::ModelConfig& config) {
   model::ModelConfig dense = config;
-  dense.shapes.clear();
+  model::clear_shapes(dense);
   return model::macs_per_token(dense, (config.context - 1) / 2);
 }
 

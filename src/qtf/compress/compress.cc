@@ -233,7 +233,7 @@ class Compressor {
 std::unique_ptr<model::Transformer<float>> dense_copy(const model::Transformer<float>& model,
                                                       ThreadPool& pool) {
   model::ModelConfig config = model.config();
-  config.shapes.clear();
+  model::clear_shapes(config);
   auto dense = with_shapes(model, config, pool);
   for (size_t m = 0; m < model.layout().maps.size(); ++m) {
     Arena scratch;

@@ -112,6 +112,28 @@ void check_shapes(const ModelConfig& c) {
   }
 }
 
+/// The plan is of maps that have a shape, and of levels that these have.
+void check_plan(const ModelConfig& c) {
+  for (const auto& [name, levels] : c.plan) {
+    const auto shape = c.shapes.find(name);
+    if (shape == c.shapes.end())
+      throw_input_error("model", "the execution plan names {}, which is no factored map of this model", name);
+    const int most = tt::level_count(shape->second);
+    int before = 0;
+    for (const int level : levels) {
+      if (level <= before || level > most)
+        throw_input_error(
+            "model",
+            "the execution plan merges level {} of {} after level {}; levels must increase and be "
+            "1 to {}",
+            level, name, before, most);
+      before = level;
+    }
+    if (levels.empty())
+      throw_input_error("model", "the execution plan names {} without a level; leave it out", name);
+  }
+}
+
 }  // namespace
 
 void validate(const ModelConfig& c) {
@@ -154,6 +176,7 @@ void validate(const ModelConfig& c) {
   }
   check_shapes(c);
   if (c.quantum) validate(*c.quantum, "model");
+  check_plan(c);
 }
 
 std::string block_prefix(Family family, int64_t layer) {
@@ -226,6 +249,16 @@ tt::WeightShape dense_shape(const MapSpec& map) {
 
 }  // namespace
 
+void clear_shapes(ModelConfig& config) {
+  config.shapes.clear();
+  config.plan.clear();
+}
+
+std::vector<int> merged_levels(const ModelConfig& config, const std::string& map) {
+  const auto found = config.plan.find(map);
+  return found != config.plan.end() ? found->second : std::vector<int>();
+}
+
 tt::WeightShape shape_of(const ModelConfig& config, const MapSpec& map) {
   const auto found = config.shapes.find(map.name);
   return found != config.shapes.end() ? found->second : dense_shape(map);
@@ -264,16 +297,24 @@ int64_t parameter_count(const ModelConfig& config) {
 
 int64_t dense_parameter_count(const ModelConfig& config) {
   ModelConfig dense = config;
-  dense.shapes.clear();
+  clear_shapes(dense);
   return parameter_count(dense);
+}
+
+int64_t map_macs(const ModelConfig& config, const MapSpec& map, int level) {
+  const tt::WeightShape shape = shape_of(config, map);
+  const int map_level = shape.levels.empty() ? 0 : level;
+  const std::vector<int> merged = merged_levels(config, map.name);
+  const int number = map_level ? map_level : tt::level_count(shape);
+  const bool is_merged = std::find(merged.begin(), merged.end(), number) != merged.end();
+  return is_merged ? map.out * map.in : tt::macs(shape, map_level);
 }
 
 int64_t macs_per_token(const ModelConfig& config, int64_t position, int level) {
   int64_t macs = config.layers * 2 * (position + 1) * config.width;
   for (const MapSpec& map : linear_maps(config)) {
     if (map.part == MapPart::embedding && !config.tied) continue;
-    const tt::WeightShape shape = shape_of(config, map);
-    macs += tt::macs(shape, shape.levels.empty() ? 0 : level);
+    macs += map_macs(config, map, level);
   }
   if (config.quantum) {
     macs += nn::quantum_macs_any(config.width) +
@@ -294,6 +335,7 @@ bool names(std::string_view target, const MapSpec& map) {
 
 void set_shape(ModelConfig& config, const MapSpec& map, const tt::WeightShape& shape) {
   config.shapes.erase(map.name);
+  config.plan.erase(map.name);
   if (shape.kind != tt::ShapeKind::dense) config.shapes[map.name] = shape;
 }
 
@@ -340,6 +382,7 @@ tt::WeightShape with_levels(tt::WeightShape shape, int levels) {
 void apply_levels(ModelConfig& config, int levels) {
   if (levels < 1 || levels > 4) throw_input_error("levels", "expected 1 to 4 nested levels, got {}", levels);
   bool any = false;
+  config.plan.clear();
   for (auto& [name, shape] : config.shapes) {
     if (shape.kind != tt::ShapeKind::chain) continue;
     any = true;

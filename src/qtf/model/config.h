@@ -34,6 +34,10 @@ struct ModelConfig {
   /// Shapes of the maps that are not dense, by map name (see linear_maps()).
   std::map<std::string, tt::WeightShape> shapes;
   std::optional<QuantumConfig> quantum;  ///< the quantum layer, if it has one
+  /// The execution plan (model/execution_plan.h): of the maps that are not dense, the levels that inference
+  /// runs as merged matrices; 1 is the smallest, and the only one of a map without levels. Maps that are not
+  /// listed run as their factors. Measured for these shapes: whoever changes them drops the plan.
+  std::map<std::string, std::vector<int>> plan;
 
   int64_t head_dim() const { return width / heads; }
   int64_t kv_width() const { return kv_heads * head_dim(); }
@@ -82,6 +86,12 @@ std::vector<MapSpec> linear_maps(const ModelConfig& config);
 /// `place` naming whose word it is, with what exists if nothing is called so.
 std::vector<MapSpec> maps_called(const ModelConfig& config, std::string_view target, std::string_view place);
 
+/// Makes every map dense.
+void clear_shapes(ModelConfig& config);
+
+/// The levels of a map that inference runs as merged matrices, none where the plan does not name it.
+std::vector<int> merged_levels(const ModelConfig& config, const std::string& map);
+
 /// The shape that a map has in this model.
 tt::WeightShape shape_of(const ModelConfig& config, const MapSpec& map);
 
@@ -95,9 +105,12 @@ int64_t quantum_parameters(const ModelConfig& config);
 int64_t parameter_count(const ModelConfig& config);
 int64_t dense_parameter_count(const ModelConfig& config);
 
+/// Multiply-accumulates of a map for one token, as the execution plan runs it. level 0: the largest.
+int64_t map_macs(const ModelConfig& config, const MapSpec& map, int level = 0);
+
 /// Multiply-accumulates for one token at the given position of a sequence (attention over `position + 1`
-/// tokens), embedding lookup left out. Of a quantum layer its projections, of the routed share of the tokens,
-/// and the router; the circuit's simulation is not counted in MACs.
+/// tokens) as the execution plan runs it, embedding lookup left out. Of a quantum layer its projections, of the
+/// routed share of the tokens, and the router; the circuit's simulation is not counted in MACs.
 int64_t macs_per_token(const ModelConfig& config, int64_t position, int level = 0);
 
 /// Sets shapes from requests such as "ffn=chain:rank=48", "attention=dense", "up_proj=btt:rank=2": a part, or

@@ -35,7 +35,7 @@ DenseModel make_dense(const Transformer<float>& model, int level) {
   ModelConfig config = model.config();
   DenseModel dense;
   dense.dropped = dropped(config, level);
-  config.shapes.clear();
+  clear_shapes(config);
   config.quantum.reset();
   dense.model = std::make_unique<Transformer<float>>(config);
   const ParameterLayout &from = model.layout(), &to = dense.model->layout();

@@ -17,6 +17,7 @@ std::unique_ptr<Transformer<float>> converted(
     const Transformer<float>& model,
     const std::function<Stored(const tt::WeightShape&, const float* cores)>& convert) {
   ModelConfig config = model.config();
+  config.plan.clear();
   std::vector<Stored> maps;
   for (const MapParameters& map : model.layout().maps) {
     maps.push_back(convert(map.shape, model.parameters().data() + map.offset));

@@ -19,6 +19,8 @@ namespace {
 
 constexpr int kFormatVersion = 1;
 
+constexpr int kMostLevels = 64;  // beyond any model's
+
 // Beyond any real config.json, and small enough to parse whatever it holds.
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 
@@ -217,6 +219,23 @@ QuantumConfig read_quantum(const Reader& r) {
   return q;
 }
 
+/// Names and levels are checked with the shapes, by validate().
+std::map<std::string, std::vector<int>> read_plan(const ordered_json& json, const std::string& place) {
+  if (!json.is_object()) throw_io_error(place, "\"plan\" must be an object");
+  std::map<std::string, std::vector<int>> plan;
+  for (const auto& [name, levels] : json.items()) {
+    if (!levels.is_array()) throw_io_error(place, "\"plan\": the levels of \"{}\" must be a list", name);
+    plan[name];
+    for (const ordered_json& level : levels) {
+      if (!level.is_number_integer() || level < 1 || level > kMostLevels)
+        throw_io_error(place, "\"plan\": a level of \"{}\" must be 1 to {}, got {}", name, kMostLevels,
+                       level.dump());
+      plan[name].push_back(level.get<int>());
+    }
+  }
+  return plan;
+}
+
 void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFile& file) {
   const Reader reader(json, place + ": \"qtf\"");
   const int64_t version = reader.integer("format_version");
@@ -226,6 +245,7 @@ void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFi
   }
   file.tokenizer_fingerprint = reader.text("tokenizer_fingerprint", "");
   if (reader.has("quantum")) file.config.quantum = read_quantum(reader.object("quantum"));
+  if (reader.has("plan")) file.config.plan = read_plan(json.at("plan"), place);
   if (!reader.has("shapes")) return;
   if (!json.at("shapes").is_object()) throw_io_error(place, "\"shapes\" must be an object");
   const std::vector<MapSpec> maps = linear_maps(file.config);
@@ -262,6 +282,7 @@ std::string config_to_json(const ModelConfig& config, const std::string& tokeniz
                  {"levels", level_count(config)},
                  {"tokenizer_fingerprint", tokenizer_fingerprint}};
   if (config.quantum) json["qtf"]["quantum"] = quantum_json(*config.quantum);
+  if (!config.plan.empty()) json["qtf"]["plan"] = config.plan;
   return json.dump(2) + "\n";
 }
 

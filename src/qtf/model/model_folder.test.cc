@@ -53,7 +53,7 @@ bool same_config(const ModelConfig& a, const ModelConfig& b) {
          a.heads == b.heads && a.kv_heads == b.kv_heads && a.feed_forward == b.feed_forward &&
          a.context == b.context && a.tied == b.tied && a.norm_epsilon == b.norm_epsilon &&
          a.rope_theta == b.rope_theta && a.bos_token == b.bos_token && a.eos_token == b.eos_token &&
-         a.shapes == b.shapes && a.quantum == b.quantum;
+         a.shapes == b.shapes && a.plan == b.plan && a.quantum == b.quantum;
 }
 
 /// A folder with a saved model of random weights.
@@ -226,6 +226,32 @@ TEST(ConfigJson, RefusesWhatItDoesNotKnow) {
   }
   const std::string none = replaced(llama, "\"eos_token_id\": 256", "\"eos_token_id\": []");
   EXPECT_EQ(config_from_json(none, "x").config.eos_token, -1);
+}
+
+TEST(ConfigJson, RefusesAPlanThatDoesNotFit) {
+  ModelConfig config = small_config(small_models().front());
+  apply_shape_requests(config, {"ffn=chain:rank=4"});
+  const std::string good = config_to_json(config, "");
+  const auto with_plan = [&](const std::string& plan) {
+    std::string text = good;
+    const std::string key = "\"levels\"";
+    return text.insert(text.find(key), "\"plan\": " + plan + ", ");
+  };
+  const std::string name = "model.layers.1.mlp.up_proj";
+  EXPECT_EQ(config_from_json(with_plan("{\"" + name + "\": [1]}"), "c.json").config.plan.at(name),
+            std::vector<int>{1});
+  for (const auto& [plan, said] : std::vector<std::pair<std::string, std::string>>{
+           {"[1]", "\"plan\" must be an object"},
+           {"{\"" + name + "\": 1}", "must be a list"},
+           {"{\"" + name + "\": [0]}", "must be 1 to 64, got 0"},
+           {"{\"" + name + "\": [1.5]}", "must be 1 to 64, got 1.5"},
+           {"{\"" + name + "\": [99999999999]}", "must be 1 to 64, got 99999999999"}})
+    expect_contains(error_of<IoError>([&] { config_from_json(with_plan(plan), "c.json"); }), said);
+  for (const auto& [plan, said] : std::vector<std::pair<std::string, std::string>>{
+           {"{\"" + name + "\": [2]}", "levels must increase and be 1 to 1"},
+           {"{\"" + name + "\": []}", "without a level"},
+           {"{\"model.embed_tokens\": [1]}", "no factored map of this model"}})
+    expect_contains(error_of<InputError>([&] { config_from_json(with_plan(plan), "c.json"); }), said);
 }
 
 TEST(ConfigJson, DepthAndLengthDoNoHarm) {

@@ -149,7 +149,7 @@ RankChoice apply_ratio(ModelConfig& config, double ratio, tt::ShapeKind kind, co
                       ratio, tt::shape_kinds()[static_cast<size_t>(kind)].name, std::floor(most * 100) / 100);
   }
   RankChoice choice = choose_ranks(question);
-  config.shapes.clear();
+  clear_shapes(config);
   for (size_t i = 0; i < choice.rows.size(); ++i) {
     const auto& map = question.maps[i];
     const tt::WeightShape shape = tt::parse_shape(choice.rows[i].shape, map.out, map.in);

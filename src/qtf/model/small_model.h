@@ -16,6 +16,7 @@ struct SmallModel {
   bool tied = true;
   int levels = 1;
   std::string quantum = {};  ///< see parse_quantum; empty: none
+  bool planned = false;  ///< with an execution plan: some maps merged whole, some at their largest level
 };
 
 inline const std::vector<SmallModel>& small_models() {
@@ -38,6 +39,21 @@ inline const std::vector<SmallModel>& small_models() {
        4,
        "qubits=2,layers=1,ansatz=basic,fraction=0.29"},
       {"llama_quantum_random", Family::llama, {}, true, 1, "qubits=2,layers=1,fraction=0.2,routing=random"},
+      {"llama_planned",
+       Family::llama,
+       {"embedding=chain:rank=9", "ffn=chain:rank=7"},
+       true,
+       1,
+       {},
+       true},
+      {"llama_levels_planned",
+       Family::llama,
+       {"ffn=chain:rank=8", "head=chain:rank=12", "attention=chain:rank=4"},
+       false,
+       4,
+       {},
+       true},
+      {"gpt2_btt_planned", Family::gpt2, {"ffn=btt:rank=2", "attention=btt:rank=1"}, true, 1, {}, true},
       {"gpt2_chain", Family::gpt2, {"c_fc=chain:rank=4,out=4x5,in=4x4,outer=3"}},
   };
   return table;
@@ -54,6 +70,15 @@ inline ModelConfig small_config(const SmallModel& small) {
   apply_shape_requests(config, small.shapes);
   apply_levels(config, small.levels);
   if (!small.quantum.empty()) config.quantum = parse_quantum(small.quantum);
+  if (small.planned) {
+    int number = 0;
+    for (const auto& [name, shape] : config.shapes) {
+      const int levels = tt::level_count(shape);
+      const int first = number % 3 == 0 ? 1 : levels;
+      for (int level = first; level <= levels && number % 3 < 2; ++level) config.plan[name].push_back(level);
+      ++number;
+    }
+  }
   return config;
 }
 

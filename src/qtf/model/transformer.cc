@@ -24,10 +24,26 @@ Transformer<T>::Transformer(const ModelConfig& config) : config_(config) {
 }
 
 template <class T>
+std::unique_ptr<tt::LinearMap<T>> Transformer<T>::make_map(size_t map_index) const {
+  const MapParameters& map = layout_.maps[map_index];
+  return tt::make_linear_map<T>(map.shape, merged_levels(config_, map.spec.name));
+}
+
+template <class T>
+void Transformer<T>::set_plan(std::map<std::string, std::vector<int>> plan) {
+  QTF_ASSERT(!guided());
+  ModelConfig config = config_;
+  config.plan = std::move(plan);
+  validate(config);
+  config_ = std::move(config);
+  for (size_t i = 0; i < linears_.size(); ++i) linears_[i]->map = make_map(i);
+}
+
+template <class T>
 nn::Linear<T> Transformer<T>::make_linear(size_t map_index) {
   const MapParameters& map = layout_.maps[map_index];
   nn::Linear<T> linear;
-  linear.map = tt::make_linear_map<T>(map.shape);
+  linear.map = make_map(map_index);
   if (linear.map->factors_are_cores()) {
     linear.map_gradient = map.offset;
   } else {

@@ -101,6 +101,10 @@ class Transformer {
 
   void initialise(uint64_t seed);
 
+  /// Replaces the execution plan (ModelConfig::plan); prepare() comes next. Throws InputError for a plan that
+  /// does not fit.
+  void set_plan(std::map<std::string, std::vector<int>> plan);
+
   /// Packs the weights after a change of the parameters, split over the pool's workers.
   void prepare(tt::Use use, ThreadPool& pool);
 
@@ -175,6 +179,7 @@ class Transformer {
 
   void build();
   nn::Linear<T> make_linear(size_t map_index);
+  std::unique_ptr<tt::LinearMap<T>> make_map(size_t map_index) const;
   nn::Norm<T> make_norm(const std::string& name);
   void make_rope_tables();
   void embed_backward(const TokenBatch& batch, ConstMatrix<T> dx, const T* saved, T* gradients, int level,

@@ -43,7 +43,7 @@ T sigmoid(T x) {
 /// The same numbers are dropped whichever other tokens are routed.
 template <class T>
 void drop_row(Dropout dropout, int64_t row, Matrix<T> one_row) {
-  dropout.first_token += row;
+  dropout.first_token = dropout.token_of(row), dropout.run_rows = 0;
   apply_dropout(dropout, kDropoutSite, one_row);
 }
 

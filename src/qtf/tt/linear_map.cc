@@ -7,6 +7,7 @@
 #include "qtf/tt/btt.h"
 #include "qtf/tt/chain.h"
 #include "qtf/tt/dense.h"
+#include "qtf/tt/merged.h"
 #include "qtf/tt/mpo.h"
 #include "qtf/tt/shape_rules.h"
 
@@ -63,8 +64,11 @@ void LinearMap<T>::forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, Tea
 }
 
 template <class T>
-std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape& shape) {
-  return is_rebuilt(shape) ? row<T>(shape).rebuilt(shape) : row<T>(shape).direct(shape);
+std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape& shape,
+                                              const std::vector<int>& merged_levels) {
+  auto map = is_rebuilt(shape) ? row<T>(shape).rebuilt(shape) : row<T>(shape).direct(shape);
+  if (merged_levels.empty() || shape.kind == ShapeKind::dense || is_rebuilt(shape)) return map;
+  return std::make_unique<MergedMap<T>>(std::move(map), merged_levels);
 }
 
 template <class T>
@@ -96,10 +100,10 @@ double from_dense(const WeightShape& shape, const T* w, T* values) {
   return norm > 0 ? std::sqrt(difference / norm) : 0;
 }
 
-#define QTF_INSTANTIATE(T)                                                    \
-  template class LinearMap<T>;                                                \
-  template std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape&); \
-  template void initialise(const WeightShape&, Random, T*, double);           \
+#define QTF_INSTANTIATE(T)                                                                             \
+  template class LinearMap<T>;                                                                         \
+  template std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape&, const std::vector<int>&); \
+  template void initialise(const WeightShape&, Random, T*, double);                                    \
   template double from_dense(const WeightShape&, const T*, T*);
 QTF_INSTANTIATE(float)
 QTF_INSTANTIATE(double)

@@ -90,9 +90,11 @@ class LinearMap {
   WeightShape shape_;
 };
 
-/// Makes the map of a validated shape. float and double.
+/// Makes the map of a validated shape. merged_levels: levels (1 to level_count) that inference runs as the
+/// matrices that their cores multiply out to, see tt/merged.h. float and double.
 template <class T>
-std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape& shape);
+std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape& shape,
+                                              const std::vector<int>& merged_levels = {});
 
 /// Fills the cores (end to end) with normal numbers of std sqrt(1/fan_in)·min(1, sqrt(fan_out/fan_in)) each
 /// (arXiv 2406.06248); the core applied last is scaled by `gain`, so that 0 gives a map that is zero and
