@@ -72,7 +72,10 @@ nlohmann::ordered_json to_json(const Measured& m, const model::LoadedModel& load
     json["routed_share"] = e.routed_share;
     json["circuit_entropy"] = e.circuit_entropy;
   }
-  if (against) json["kl_divergence"] = e.kl_divergence, json["same_top"] = e.same_top;
+  if (against) {
+    json["kl_divergence"] = e.kl_divergence, json["same_top"] = e.same_top;
+    json["difference"] = e.difference, json["difference_stderr"] = e.difference_error;
+  }
   return json;
 }
 
@@ -90,6 +93,8 @@ void print_text(const nlohmann::ordered_json& json, std::ostream& out) {
   if (json.contains("kl_divergence")) {
     out << fmt::format("against          KL {:.5f} nats/token, same top token {:.2f} %\n",
                        number("kl_divergence"), 100 * number("same_top"));
+    out << fmt::format("difference       {:+.4f} ± {:.4f} nats/token (paired: less is better than MODEL2)\n",
+                       number("difference"), number("difference_stderr"));
   }
   if (json.contains("routed_share")) {
     out << fmt::format("quantum layer    {:.2f} % of the tokens routed, entanglement {:.4f} nats each\n",
@@ -199,7 +204,8 @@ const Command kEvalCommand{
           .help = "split the text here and score each document alone, cut at the context"},
          {.name = "--against",
           .value = "MODEL2",
-          .help = "also print KL(MODEL2 ‖ MODEL) and the share of equal top tokens"},
+          .help = "also print KL(MODEL2 ‖ MODEL), the share of equal top tokens, and the paired difference "
+                  "of the losses"},
          {.name = "--level",
           .type = ValueType::integer,
           .value = "K",

@@ -132,11 +132,13 @@ TEST_F(Eval, SeparatorScoresDocumentsAlone) {
 
 TEST_F(Eval, AgainstComparesModels) {
   const json same = eval({"--against", model_});
+  EXPECT_NEAR(same.at("difference"), 0, 1e-6);
   EXPECT_NEAR(same.at("kl_divergence"), 0, 1e-6);
   EXPECT_EQ(same.at("same_top"), 1);
   const std::string other_model = place_.train("other", {"--seed", "7", "--steps", "20"});
   const json other = eval({"--against", other_model});
   EXPECT_GT(other.at("kl_divergence"), 1e-4);
+  EXPECT_GT(other.at("difference_stderr"), 0);
   EXPECT_LE(other.at("same_top"), 1);
   EXPECT_EQ(other.at("nats_per_token"), same.at("nats_per_token"));
   const Result text = call({"eval", model_, "--text", place_.book(), "--against", other_model});

@@ -46,7 +46,7 @@ struct TokenSource {
 };
 
 struct WindowResult {
-  double nats = 0, kl = 0;
+  double nats = 0, kl = 0, difference = 0;
   int64_t same_top = 0;
   std::vector<TokenRoute> routes;  // empty without a quantum layer
   double circuit_nats = 0;
@@ -120,6 +120,9 @@ class WindowScorer {
         const float lse_b = kernels::log_sum_exp<float>(vocabulary, b.row(r));
         result.kl +=
             static_cast<double>(kernels::kl_divergence<float>(vocabulary, b.row(r), lse_b, a.row(r), lse_a));
+        const auto target = targets_[static_cast<size_t>(i + r)];
+        result.difference += static_cast<double>(lse_a) - static_cast<double>(a(r, target)) -
+                             (static_cast<double>(lse_b) - static_cast<double>(b(r, target)));
         result.same_top +=
             kernels::argmax<float>(vocabulary, a.row(r)) == kernels::argmax<float>(vocabulary, b.row(r)) ? 1
                                                                                                          : 0;
@@ -151,26 +154,38 @@ void summarise_routes(std::vector<WindowResult>& results, bool keep, Evaluation&
   if (routed > 0) e.circuit_entropy = nats / static_cast<double>(routed);
 }
 
-/// Mean over tokens; the error from windows as clusters.
+/// Standard error of `mean` a token, where each window scored some tokens with a sum of value(window);
+/// windows are clusters.
+template <class Value>
+double clustered_error(const std::vector<Window>& windows, double mean, double tokens, const Value& value) {
+  double squares = 0;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    const double off = value(i) - mean * static_cast<double>(windows[i].scored);
+    squares += off * off;
+  }
+  const auto count = static_cast<double>(windows.size());
+  return count > 1 ? std::sqrt(squares * count / (count - 1)) / tokens : 0;
+}
+
+/// Means over tokens.
 Evaluation summarise(const std::vector<Window>& windows, const std::vector<WindowResult>& results) {
   Evaluation e;
-  double nats = 0, kl = 0;
+  double nats = 0, kl = 0, difference = 0;
   int64_t same = 0;
   for (size_t i = 0; i < windows.size(); ++i) {
     e.tokens += windows[i].scored;
     nats += results[i].nats, kl += results[i].kl, same += results[i].same_top;
+    difference += results[i].difference;
   }
   const auto tokens = static_cast<double>(e.tokens);
   e.nats_per_token = nats / tokens;
   e.kl_divergence = kl / tokens;
   e.same_top = static_cast<double>(same) / tokens;
-  double squares = 0;
-  for (size_t i = 0; i < windows.size(); ++i) {
-    const double off = results[i].nats - e.nats_per_token * static_cast<double>(windows[i].scored);
-    squares += off * off;
-  }
-  const auto count = static_cast<double>(windows.size());
-  e.standard_error = count > 1 ? std::sqrt(squares * count / (count - 1)) / tokens : 0;
+  e.difference = difference / tokens;
+  e.standard_error =
+      clustered_error(windows, e.nats_per_token, tokens, [&](size_t i) { return results[i].nats; });
+  e.difference_error =
+      clustered_error(windows, e.difference, tokens, [&](size_t i) { return results[i].difference; });
   return e;
 }
 

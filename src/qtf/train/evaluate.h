@@ -45,8 +45,12 @@ struct Evaluation {
   int64_t tokens = 0;  ///< scored
   double seconds = 0;
   int64_t context = 0, stride = 0;
-  double kl_divergence = 0;        ///< against another model: mean KL(other ‖ this) in nats
-  double same_top = 0;             ///< share of tokens whose most likely token agrees
+  double kl_divergence = 0;  ///< against another model: mean KL(other ‖ this) in nats
+  /// This model's nats per token less the other's, over the same tokens, and the standard error of this
+  /// paired difference: much smaller than either model's own, because the text's hard places are hard for
+  /// both.
+  double difference = 0, difference_error = 0;
+  double same_top = 0;  ///< share of tokens whose most likely token agrees
   double routed_share = 0;         ///< of the tokens that windows read, with a quantum layer
   double circuit_entropy = 0;      ///< mean nats of the routed tokens, where it was asked for
   std::vector<TokenRoute> routes;  ///< of every token that windows read, where it was asked for

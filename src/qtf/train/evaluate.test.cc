@@ -188,6 +188,8 @@ TEST_F(Evaluate, AgainstItselfIsEqualAgainstAnotherIsTheDivergence) {
   const Evaluation same = evaluate(*model, corpus_.all(), options, pool_, model.get());
   EXPECT_NEAR(same.kl_divergence, 0, 1e-6);
   EXPECT_EQ(same.same_top, 1);
+  EXPECT_NEAR(same.difference, 0, 1e-6);
+  EXPECT_NEAR(same.difference_error, 0, 1e-6);
 
   const TokenRange range = corpus_.range(0, 17);
   const std::vector<int32_t> text = tokens_of(range, -1);
@@ -216,6 +218,30 @@ TEST_F(Evaluate, AgainstItselfIsEqualAgainstAnotherIsTheDivergence) {
   EXPECT_NEAR(e.kl_divergence, kl, 1e-4 * kl);
   EXPECT_NEAR(e.same_top, top, 1e-12);
   EXPECT_GT(kl, 0);
+}
+
+TEST_F(Evaluate, TheDifferenceOfTwoModelsIsPairedByDocument) {
+  const auto model = random_model(small_config()), other = random_model(small_config(), 2);
+  Documents all;
+  std::vector<double> sums, counts;
+  double difference = 0, tokens = 0;
+  for (const int64_t length : {5, 9, 16, 3, 12}) {
+    const std::vector<int32_t> text = tokens_of(corpus_.range(20 * length, 20 * length + length), -1);
+    all.tokens.insert(all.tokens.end(), text.begin(), text.end());
+    all.ends.push_back(static_cast<int64_t>(all.tokens.size()));
+    const Documents one{text, {static_cast<int64_t>(text.size())}};
+    const Evaluation a = evaluate(*model, one, {}, pool_), b = evaluate(*other, one, {}, pool_);
+    counts.push_back(static_cast<double>(a.tokens));
+    sums.push_back((a.nats_per_token - b.nats_per_token) * counts.back());
+    difference += sums.back(), tokens += counts.back();
+  }
+  const double mean = difference / tokens;
+  double squares = 0;
+  for (size_t i = 0; i < sums.size(); ++i) squares += std::pow(sums[i] - mean * counts[i], 2);
+  const Evaluation e = evaluate(*model, all, {}, pool_, other.get());
+  EXPECT_NEAR(e.difference, mean, 1e-5);
+  EXPECT_NEAR(e.difference_error, std::sqrt(squares * 5 / 4) / tokens, 1e-5);
+  EXPECT_GT(e.difference_error, 1e-3);
 }
 
 TEST_F(Evaluate, RefusesWithReason) {
