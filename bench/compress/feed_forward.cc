@@ -194,9 +194,10 @@ class Bench {
 
   Json compare(double ratio, int64_t rows, Side& factors, Side& dense) {
     const double error = difference(factors, dense, rows);
-    // Two products of up to feed_forward rounded terms each, on either side, and then the next map's.
+    // Two products of up to feed_forward rounded terms each, on either side, and then the next map's; the
+    // worst of thousands of outputs is some 4 deviations off.
     const double tolerance =
-        8 * std::sqrt(static_cast<double>(flags_.feed_forward)) * std::numeric_limits<float>::epsilon();
+        32 * std::sqrt(static_cast<double>(flags_.feed_forward)) * std::numeric_limits<float>::epsilon();
     if (!(error <= tolerance))
       throw std::runtime_error("outputs differ by " + std::to_string(error) + " of their size, more than " +
                                std::to_string(tolerance) + ": a speed would mean nothing");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "qtf/base/error.h"
 #include "qtf/tensor/gemm.h"
@@ -56,11 +57,13 @@ Metric Metric::from_matrix(ConstMatrix<double> m, double shrinkage) {
     metric.root_ = std::move(factor->lower), metric.inverse_ = std::move(factor->inverse);
     return metric;
   }
-  // R = Qᵀ·diag(root) with eigenvectors as rows of Q.
+  // R = Qᵀ·diag(root) with eigenvectors as rows of Q. Moments are sums of fp32 products: no direction
+  // counts less than their rounding.
   const SymmetricEigen<double> eigen = symmetric_eigen(m);
+  const double rounding = std::numeric_limits<float>::epsilon() * trace;
   metric.root_.resize(shrunk.size()), metric.inverse_.resize(shrunk.size());
   for (int64_t i = 0; i < n; ++i) {
-    const double root = std::sqrt(std::max(eigen.values[i], 0.0) + added);
+    const double root = std::sqrt(std::max(std::max(eigen.values[i], 0.0) + added, rounding));
     for (int64_t j = 0; j < n; ++j) {
       metric.root_[j * n + i] = root * eigen.vectors[i * n + j];
       metric.inverse_[i * n + j] = eigen.vectors[i * n + j] / root;
@@ -134,14 +137,15 @@ Terms terms_of(ConstMatrix<double> a) {
   return terms;
 }
 
-/// Scales every term's factors to equal norms.
+/// Scales every term's factors to equal norms; terms that are nothing beside others become zero.
 void balance(Matrix<double> u, Matrix<double> v) {
   for (int64_t r = 0; r < v.rows; ++r) {
     double norm_u = 0, norm_v = 0;
     for (int64_t i = 0; i < u.rows; ++i) norm_u += u(i, r) * u(i, r);
     for (int64_t j = 0; j < v.cols; ++j) norm_v += v(r, j) * v(r, j);
-    const bool zero = norm_u == 0 || norm_v == 0;
-    const double ratio = zero ? 0 : std::sqrt(std::sqrt(norm_v / norm_u));
+    const double scale = std::sqrt(std::sqrt(norm_v / norm_u));
+    const bool zero = !(scale > 0) || !std::isfinite(scale);  // no norm, or one below all normal numbers
+    const double ratio = zero ? 0 : scale;
     for (int64_t i = 0; i < u.rows; ++i) u(i, r) *= ratio;
     for (int64_t j = 0; j < v.cols; ++j) v(r, j) *= zero ? 0 : 1 / ratio;
   }

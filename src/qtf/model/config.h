@@ -109,8 +109,8 @@ int64_t dense_parameter_count(const ModelConfig& config);
 int64_t map_macs(const ModelConfig& config, const MapSpec& map, int level = 0);
 
 /// Multiply-accumulates for one token at the given position of a sequence (attention over `position + 1`
-/// tokens) as the execution plan runs it, embedding lookup left out. Of a quantum layer its projections, of the
-/// routed share of the tokens, and the router; the circuit's simulation is not counted in MACs.
+/// tokens) as the execution plan runs it, embedding lookup left out. Of a quantum layer its projections, of
+/// the routed share of the tokens, and the router; the circuit's simulation is not counted in MACs.
 int64_t macs_per_token(const ModelConfig& config, int64_t position, int level = 0);
 
 /// Sets shapes from requests such as "ffn=chain:rank=48", "attention=dense", "up_proj=btt:rank=2": a part, or

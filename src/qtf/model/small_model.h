@@ -16,7 +16,7 @@ struct SmallModel {
   bool tied = true;
   int levels = 1;
   std::string quantum = {};  ///< see parse_quantum; empty: none
-  bool planned = false;  ///< with an execution plan: some maps merged whole, some at their largest level
+  bool planned = false;      ///< with an execution plan: some maps merged whole, some at their largest level
 };
 
 inline const std::vector<SmallModel>& small_models() {
@@ -39,13 +39,7 @@ inline const std::vector<SmallModel>& small_models() {
        4,
        "qubits=2,layers=1,ansatz=basic,fraction=0.29"},
       {"llama_quantum_random", Family::llama, {}, true, 1, "qubits=2,layers=1,fraction=0.2,routing=random"},
-      {"llama_planned",
-       Family::llama,
-       {"embedding=chain:rank=9", "ffn=chain:rank=7"},
-       true,
-       1,
-       {},
-       true},
+      {"llama_planned", Family::llama, {"embedding=chain:rank=9", "ffn=chain:rank=7"}, true, 1, {}, true},
       {"llama_levels_planned",
        Family::llama,
        {"ffn=chain:rank=8", "head=chain:rank=12", "attention=chain:rank=4"},

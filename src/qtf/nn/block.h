@@ -63,6 +63,10 @@ struct Dropout {
   /// Rows of consecutive tokens, and from the first token of one such run to that of the next; 0: all rows
   /// are consecutive.
   int64_t run_rows = 0, run_step = 0;
+
+  int64_t token_of(int64_t row) const {
+    return first_token + (run_rows ? row / run_rows * run_step + row % run_rows : row);
+  }
 };
 
 /// What forward keeps for backward; all in the worker's arena.

@@ -50,7 +50,7 @@ struct Evaluation {
   /// paired difference: much smaller than either model's own, because the text's hard places are hard for
   /// both.
   double difference = 0, difference_error = 0;
-  double same_top = 0;  ///< share of tokens whose most likely token agrees
+  double same_top = 0;             ///< share of tokens whose most likely token agrees
   double routed_share = 0;         ///< of the tokens that windows read, with a quantum layer
   double circuit_entropy = 0;      ///< mean nats of the routed tokens, where it was asked for
   std::vector<TokenRoute> routes;  ///< of every token that windows read, where it was asked for
