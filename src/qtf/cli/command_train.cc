@@ -128,10 +128,10 @@ void train_whole(TrainSetup& setup, const Arguments& settings, const std::string
 /// The dense part of a run that begins so, in a folder of its own, begun or gone on with.
 void train_parent(const Arguments& settings, const Arguments& given, ThreadPool& pool,
                   const Streams& streams) {
+  check_out(given.text("--out"), given.flag("--resume"));
   if (has_finished_parent(given)) return;
   std::optional<NewFolder> folder;
   if (!given.flag("--resume")) {
-    check_out(given.text("--out"), false);
     folder.emplace(given.text("--out"));
     folder->own_contents();
     write_settings(given.text("--out"), settings);

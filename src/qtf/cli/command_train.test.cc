@@ -262,6 +262,14 @@ TEST_F(Train, RatioBeginsDenseAndIsTaughtByIt) {
   EXPECT_LT(nats(model), nats(other));
 }
 
+TEST_F(Train, AFinishedRunIsNeitherGoneOnWithNorWrittenOver) {
+  const std::string model = place_.train("model", {"--ratio", "2", "--steps", "8"});
+  const auto before = place_.snapshot();
+  EXPECT_EQ(call({"train", "--resume", "--out", model, "--threads", "2", "--quiet"}).status, 2);
+  EXPECT_EQ(call(place_.train_call("model", {"--ratio", "2", "--steps", "8"})).status, 2);
+  EXPECT_TRUE(place_.snapshot() == before) << "nothing written or lost";
+}
+
 TEST_F(Train, LevelsBeginDenseToo) {
   const std::string model = place_.train("model", {"--ratio", "1.5", "--levels", "2", "--steps", "40"});
   const json info = call_json({"info", model});

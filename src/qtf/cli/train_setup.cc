@@ -291,7 +291,7 @@ void take_unfinished(const fs::path& out, TrainSetup& setup) {
   model::LoadedModel stored = model::load_description(out);
   setup.tokenizer = std::move(stored.tokenizer);
   setup.model = std::move(stored.model);
-  if (!model::has_fixed_gauge(setup.model->config())) return;
+  if (!model::has_fixed_gauge(setup.model->config()) || !train::has_checkpoint(out)) return;
   try {
     model::load_weights(out, setup.model->layout(), setup.model->parameters());
     const auto free = model::with_free_gauge(*setup.model);
