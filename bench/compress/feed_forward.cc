@@ -1,7 +1,6 @@
 // Our side of bench/compress/speed.py: SwiGLU feed-forward layers whose three maps are chains of a given
 // ratio, against the same matrices multiplied out and run by our dense kernels. First compares the outputs,
 // then times passes over all layers, the sides in turn, and prints one JSON object.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -10,6 +9,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "../options.h"
 #include "qtf/base/error.h"
 #include "qtf/kernels/vector.h"
 #include "qtf/model/inference.h"
@@ -241,19 +241,16 @@ class Bench {
 
 int main(int argc, char** argv) {
   Flags flags;
-  CLI::App app("Speed of compressed feed-forward layers, as JSON");
-  app.add_option("--width", flags.width)->check(CLI::Range(2, 1 << 16));
-  app.add_option("--feed-forward", flags.feed_forward)->check(CLI::Range(2, 1 << 16));
-  app.add_option("--layers", flags.layers, "weights that a pass goes through: 1 stays in cache")
-      ->check(CLI::Range(1, 1024));
-  app.add_option("--ratio", flags.ratios, "dense numbers by stored ones, of every map")
-      ->delimiter(',')
-      ->check(CLI::Range(1.0, 1000.0));
-  app.add_option("--tokens", flags.tokens)->delimiter(',')->check(CLI::Range(1, 1 << 16));
-  app.add_option("--repeat", flags.repeat, "times of each side")->check(CLI::Range(1, 1000));
-  app.add_option("--threads", flags.threads, "0: all cores")->check(CLI::Range(0, 1024));
-  app.add_flag("--free-gauge", flags.free_gauge, "store the rank² numbers that a fixed gauge leaves out");
-  CLI11_PARSE(app, argc, argv);
+  qtf::benchmarks::Options app("Speed of compressed feed-forward layers, as JSON");
+  app.add("--width", flags.width).between(2, 1 << 16);
+  app.add("--feed-forward", flags.feed_forward).between(2, 1 << 16);
+  app.add("--layers", flags.layers, "weights that a pass goes through: 1 stays in cache").between(1, 1024);
+  app.add("--ratio", flags.ratios, "dense numbers by stored ones, of every map").between(1.0, 1000.0);
+  app.add("--tokens", flags.tokens).between(1, 1 << 16);
+  app.add("--repeat", flags.repeat, "times of each side").between(1, 1000);
+  app.add("--threads", flags.threads, "0: all cores").between(0, 1024);
+  app.add("--free-gauge", flags.free_gauge, "store the rank² numbers that a fixed gauge leaves out");
+  app.parse(argc, argv);
   try {
     std::cout << Bench(flags).run().dump() << "\n";
     return 0;

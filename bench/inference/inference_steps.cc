@@ -1,6 +1,5 @@
 // Our side of bench/inference/: makes a Llama-family model of random weights, continues token ids greedily,
 // and measures prompts and decoded tokens as llama-bench does, each as one JSON object. compare.py runs it.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -8,6 +7,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "../options.h"
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
 #include "qtf/kernels/softmax.h"
@@ -215,34 +215,33 @@ Json measure(const Flags& flags) {
 int main(int argc, char** argv) {
   Flags flags;
   auto& c = flags.config;
-  CLI::App app("Speed of inference, as JSON");
-  app.require_subcommand(1);
-  app.add_option("--model", flags.model, "model folder")->required();
-  app.add_option("--threads", flags.threads, "0: all cores");
-  CLI::App* make = app.add_subcommand("make", "write a model of random weights");
-  make->add_option("--width", c.width)->required();
-  make->add_option("--layers", c.layers)->required();
-  make->add_option("--heads", c.heads)->required();
-  make->add_option("--kv-heads", c.kv_heads)->required();
-  make->add_option("--feed-forward", c.feed_forward)->required();
-  make->add_option("--vocabulary", c.vocabulary)->required();
-  make->add_option("--context", c.context)->required();
-  make->add_option("--seed", flags.seed);
-  CLI::App* greedy = app.add_subcommand("greedy", "continue tokens with the most likely ones");
-  greedy->add_option("--tokens", flags.tokens)->delimiter(',')->required();
-  greedy->add_option("--generate", flags.generate);
-  CLI::App* speed =
-      app.add_subcommand("speed", "tokens per second of prompts and decoding, each repetition's");
-  speed->add_option("--prompt", flags.prompt, "tokens passed at once; 0: none");
-  speed->add_option("--generate", flags.generate, "tokens decoded one by one; 0: none");
-  speed->add_option("--start", flags.start, "tokens in the cache before decoding");
-  speed->add_option("--sequences", flags.sequences, "sequences decoded together");
-  speed->add_option("--repeat", flags.repeat);
-  CLI11_PARSE(app, argc, argv);
+  qtf::benchmarks::Options app("Speed of inference, as JSON");
+  app.add("--model", flags.model, "model folder").required();
+  app.add("--threads", flags.threads, "0: all cores");
+  qtf::benchmarks::Options make = app.command("make", "write a model of random weights");
+  make.add("--width", c.width).required();
+  make.add("--layers", c.layers).required();
+  make.add("--heads", c.heads).required();
+  make.add("--kv-heads", c.kv_heads).required();
+  make.add("--feed-forward", c.feed_forward).required();
+  make.add("--vocabulary", c.vocabulary).required();
+  make.add("--context", c.context).required();
+  make.add("--seed", flags.seed);
+  qtf::benchmarks::Options greedy = app.command("greedy", "continue tokens with the most likely ones");
+  greedy.add("--tokens", flags.tokens).required();
+  greedy.add("--generate", flags.generate);
+  qtf::benchmarks::Options speed =
+      app.command("speed", "tokens per second of prompts and decoding, each repetition's");
+  speed.add("--prompt", flags.prompt, "tokens passed at once; 0: none");
+  speed.add("--generate", flags.generate, "tokens decoded one by one; 0: none");
+  speed.add("--start", flags.start, "tokens in the cache before decoding");
+  speed.add("--sequences", flags.sequences, "sequences decoded together");
+  speed.add("--repeat", flags.repeat);
+  app.parse(argc, argv);
   try {
-    const Json result = make->parsed()     ? make_model(flags)
-                        : greedy->parsed() ? continue_greedily(flags)
-                                           : measure(flags);
+    const Json result = make.chosen()     ? make_model(flags)
+                        : greedy.chosen() ? continue_greedily(flags)
+                                          : measure(flags);
     std::cout << result.dump() << "\n";
     return 0;
   } catch (const std::exception& e) {

@@ -4,7 +4,6 @@
 // does. Outputs are compared first; then the sides alternate, and medians and their ratios are printed.
 #include <cblas.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -14,6 +13,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "../options.h"
 #include "blas_peer.h"
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
@@ -42,20 +42,16 @@ struct Flags {
 
 Flags parse(int argc, char** argv) {
   Flags flags;
-  CLI::App app("Times batches of tokens through a circuit, beside peers");
-  app.add_option("--qubits", flags.qubits, "sizes to run")->delimiter(',')->check(CLI::Range(1, kMaxQubits));
-  app.add_option("--layers", flags.layers)->check(CLI::Range(1, 100));
-  app.add_option("--tokens", flags.tokens)->check(CLI::Range(1, 1 << 20));
-  app.add_option("--rounds", flags.rounds, "times that each side runs")->check(CLI::Range(1, 100000));
-  app.add_option("--threads", flags.threads, "of our side")->check(CLI::Range(1, 1024));
-  app.add_option("--peer", flags.peer, "a program that answers as peer_torch.py does");
-  app.add_option("--instructions", flags.instructions, "of our side, as AVX2; else the best there are");
-  app.add_option("--json", flags.file, "save the figures here");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    std::exit(app.exit(e));
-  }
+  qtf::benchmarks::Options app("Times batches of tokens through a circuit, beside peers");
+  app.add("--qubits", flags.qubits, "sizes to run").between(1, kMaxQubits);
+  app.add("--layers", flags.layers).between(1, 100);
+  app.add("--tokens", flags.tokens).between(1, 1 << 20);
+  app.add("--rounds", flags.rounds, "times that each side runs").between(1, 100000);
+  app.add("--threads", flags.threads, "of our side").between(1, 1024);
+  app.add("--peer", flags.peer, "a program that answers as peer_torch.py does");
+  app.add("--instructions", flags.instructions, "of our side, as AVX2; else the best there are");
+  app.add("--json", flags.file, "save the figures here");
+  app.parse(argc, argv);
   return flags;
 }
 

@@ -3,12 +3,12 @@
 // routed tokens.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <memory>
 #include <vector>
 
+#include "../options.h"
 #include "qtf/base/random.h"
 #include "qtf/model/inference.h"
 #include "qtf/train/step.h"
@@ -128,17 +128,16 @@ void run(const std::string& preset, const std::string& quantum, int rounds, int6
 }  // namespace qtf
 
 int main(int argc, char** argv) {
-  CLI::App app{"What a quantum layer costs a training step and a decoded token."};
+  qtf::benchmarks::Options app("What a quantum layer costs a training step and a decoded token.");
   std::string preset = "small", quantum = "qubits=6,layers=2,ansatz=strongly,fraction=0.2";
   int rounds = 9, threads = 1;
   int64_t batch = 16;
-  app.add_option("--preset", preset, "sizes of the model")->capture_default_str();
-  app.add_option("--quantum", quantum, "as of qtf train")->capture_default_str();
-  app.add_option("--rounds", rounds, "pairs of training steps; five times as many of decoding")
-      ->check(CLI::Range(1, 10000));
-  app.add_option("--batch", batch, "sequences a step")->check(CLI::Range(1, 4096));
-  app.add_option("--threads", threads, "0: all cores")->check(CLI::Range(0, 1024));
-  CLI11_PARSE(app, argc, argv);
+  app.add("--preset", preset, "sizes of the model");
+  app.add("--quantum", quantum, "as of qtf train");
+  app.add("--rounds", rounds, "pairs of training steps; five times as many of decoding").between(1, 10000);
+  app.add("--batch", batch, "sequences a step").between(1, 4096);
+  app.add("--threads", threads, "0: all cores").between(0, 1024);
+  app.parse(argc, argv);
   try {
     qtf::run(preset, quantum, rounds, batch, threads);
   } catch (const std::exception& error) {

@@ -3,13 +3,13 @@
 // gives the model other weight shapes instead, for both sides to train.
 #include <sys/resource.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "../options.h"
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
 #include "qtf/base/profile.h"
@@ -34,32 +34,28 @@ struct Flags {
 
 Flags parse(int argc, char** argv) {
   Flags flags;
-  CLI::App app("Runs optimisation steps on given batches and prints losses and times as JSON");
-  app.add_option("--model", flags.model, "model folder to start from")->required();
-  app.add_option("--batches", flags.batches, "raw int32 tokens [steps][batch][context + 1]");
-  app.add_option("--write-to", flags.write_to,
-                 "train nothing: write the model in other shapes to this folder");
-  app.add_option("--ratio", flags.ratio, "with --write-to: chains, the whole model so many times smaller");
-  app.add_option("--shape", flags.shapes, "with --write-to: PART=SHAPE, as qtf train takes it");
-  app.add_option("--levels", flags.levels, "with --write-to: nested ranks of every chain");
-  app.add_flag("--in-turns", flags.in_turns, "with --nested: as --sandwich turns");
-  app.add_flag("--profile", flags.profile, "tell where the time of the steps goes");
-  app.add_flag("--nested", flags.nested, "train the model's levels as qtf train --levels does");
-  app.add_option("--steps", flags.steps);
-  app.add_option("--batch", flags.batch);
-  app.add_option("--context", flags.context);
-  app.add_option("--micro-rows", flags.micro_rows, "tokens that a worker passes at once");
-  app.add_option("--learning-rate", flags.learning_rate);
-  app.add_option("--beta1", flags.adamw.beta1);
-  app.add_option("--beta2", flags.adamw.beta2);
-  app.add_option("--weight-decay", flags.adamw.weight_decay);
-  app.add_option("--clip", flags.adamw.clip);
-  app.add_option("--threads", flags.threads);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    std::exit(app.exit(e));
-  }
+  qtf::benchmarks::Options app(
+      "Runs optimisation steps on given batches and prints losses and times as JSON");
+  app.add("--model", flags.model, "model folder to start from").required();
+  app.add("--batches", flags.batches, "raw int32 tokens [steps][batch][context + 1]");
+  app.add("--write-to", flags.write_to, "train nothing: write the model in other shapes to this folder");
+  app.add("--ratio", flags.ratio, "with --write-to: chains, the whole model so many times smaller");
+  app.add("--shape", flags.shapes, "with --write-to: PART=SHAPE, as qtf train takes it");
+  app.add("--levels", flags.levels, "with --write-to: nested ranks of every chain");
+  app.add("--in-turns", flags.in_turns, "with --nested: as --sandwich turns");
+  app.add("--profile", flags.profile, "tell where the time of the steps goes");
+  app.add("--nested", flags.nested, "train the model's levels as qtf train --levels does");
+  app.add("--steps", flags.steps);
+  app.add("--batch", flags.batch);
+  app.add("--context", flags.context);
+  app.add("--micro-rows", flags.micro_rows, "tokens that a worker passes at once");
+  app.add("--learning-rate", flags.learning_rate);
+  app.add("--beta1", flags.adamw.beta1);
+  app.add("--beta2", flags.adamw.beta2);
+  app.add("--weight-decay", flags.adamw.weight_decay);
+  app.add("--clip", flags.adamw.clip);
+  app.add("--threads", flags.threads);
+  app.parse(argc, argv);
   return flags;
 }
 

@@ -178,7 +178,8 @@ TEST(Energy, NamesItsMeters) {
 
 TEST(Energy, CarbonIsEnergyTimesTheGridsIntensity) {
   EXPECT_DOUBLE_EQ(carbon_grams(3.6e6, 400), 400);
-  for (const double bad : {0.0, -1.0, std::nan(""), double{INFINITY}}) EXPECT_THROW(carbon_grams(1, bad), InputError);
+  for (const double bad : {0.0, -1.0, std::nan(""), double{INFINITY}})
+    EXPECT_THROW(carbon_grams(1, bad), InputError);
 }
 
 /// The model against the counters, where there are any.

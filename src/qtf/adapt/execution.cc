@@ -8,7 +8,8 @@ namespace qtf::adapt {
 
 namespace {
 
-void check(const ExecutionQuestion& question, const char* form, int64_t tokens, const MeasuredTime& time) {
+void check_time(const ExecutionQuestion& question, const char* form, int64_t tokens,
+                const MeasuredTime& time) {
   if (time.median_ns < 1 || time.spread_ns < 0)
     throw_input_error("execution plan", "the time of {} as {} at {} tokens is missing; measure it again",
                       question.map, form, tokens);
@@ -32,8 +33,8 @@ nlohmann::ordered_json times_json(const MeasuredTimes& times) {
 ExecutionChoice choose_execution(const ExecutionQuestion& question) {
   ExecutionChoice choice{question};
   for (size_t i = 0; i < kTimedTokens.size(); ++i) {
-    check(question, "factors", kTimedTokens[i], question.factors[i]);
-    check(question, "a merged matrix", kTimedTokens[i], question.merged[i]);
+    check_time(question, "factors", kTimedTokens[i], question.factors[i]);
+    check_time(question, "a merged matrix", kTimedTokens[i], question.merged[i]);
     choice.merged = choice.merged || is_slower(question, i);
   }
   return choice;

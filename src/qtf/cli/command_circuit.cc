@@ -187,7 +187,7 @@ void print_outcome(const Outcome& outcome, const std::vector<std::string>& names
   }
 }
 
-void run_circuit(const Arguments& arguments, const Streams& streams) {
+void run_on_inputs(const Arguments& arguments, const Streams& streams) {
   const CircuitSource source = read_circuit(arguments);
   const int n = source.circuit.qubits();
   const NoiseModel noise = parse_noise(arguments.text("--noise"));
@@ -252,12 +252,12 @@ struct Action {
   void (*run)(const Arguments&, const Streams&);
 };
 constexpr Action kActions[] = {{"draw", draw},
-                               {"run", run_circuit},
+                               {"run", run_on_inputs},
                                {"export", write_qasm},
                                {"resources", resources},
                                {"verify", verify}};
 
-void run(const Arguments& arguments, const Streams& streams) {
+void run_circuit(const Arguments& arguments, const Streams& streams) {
   const std::string name = arguments.text("ACTION");
   const auto* action = std::ranges::find(kActions, name, &Action::name);
   action->run(arguments, streams);
@@ -360,7 +360,7 @@ const Command kCircuitCommand{
           .help = "verify: largest error allowed",
           .min = 0},
          {.name = "--json", .type = ValueType::flag, .help = "run, resources, verify: print JSON"}},
-    .run = run,
+    .run = run_circuit,
 };
 
 }  // namespace qtf::cli

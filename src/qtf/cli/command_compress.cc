@@ -27,7 +27,6 @@ using compress::Calibration;
 using compress::Sequences;
 
 // Longer windows than this teach no more about the maps, and cost attention.
-constexpr int64_t kWindow = 256;
 
 /// A folder that appears whole or not at all: written beside its place, then renamed.
 class NewModelFolder {
@@ -65,7 +64,7 @@ fs::path read_out(const Arguments& arguments) {
 }
 
 /// Ratios or a count, as the most parameters of each level, increasing.
-std::vector<int64_t> read_sizes(const Arguments& arguments, int64_t dense) {
+std::vector<int64_t> target_sizes(const Arguments& arguments, int64_t dense) {
   const int given =
       arguments.given("--ratio") + arguments.given("--max-params") + arguments.given("--levels");
   if (given == 0) throw UsageError("compress: give --ratio R, --max-params N or --levels R,R,…");
@@ -139,14 +138,14 @@ CalibrationInput read_calibration(const Arguments& arguments, const model::Loade
   const model::ModelConfig& config = loaded.model->config();
   const int64_t max_tokens = arguments.integer("--calibrate-tokens");
   if (arguments.given("--separator")) {
-    input.text =
-        read_documents(arguments, loaded, std::min<int64_t>(config.context, 2 * kWindow), max_tokens);
+    input.text = read_documents(
+        arguments, loaded, std::min<int64_t>(config.context, 2 * compress::kCalibrationWindow), max_tokens);
     input.sha256 = text::Corpus(path).sha256();
   } else {
     const text::TokenFile file = text::tokenize_corpus(path, *loaded.tokenizer);
     input.text = compress::windows_of(
         file.size(), [&](int64_t first, std::span<int32_t> out) { file.copy(first, out); },
-        std::min(config.context, kWindow), max_tokens);
+        std::min(config.context, compress::kCalibrationWindow), max_tokens);
     input.sha256 = file.text_sha256();
   }
   int64_t widest = 0;
@@ -253,7 +252,7 @@ model::ExecutionPlan plan_execution(model::Transformer<float>& model, const mode
   return plan;
 }
 
-void print_result(const CompressionReport& report, const fs::path& out, std::ostream& stream) {
+void print_compression(const CompressionReport& report, const fs::path& out, std::ostream& stream) {
   const int64_t parameters = model::parameter_count(report.config);
   const int64_t dense = model::dense_parameter_count(report.config);
   stream << fmt::format("{} parameters of {} (ratio {:.2f}) by {} in {:.1f} s\n", format_count(parameters),
@@ -279,7 +278,7 @@ void give_memory_back() {
   mallopt(M_MMAP_THRESHOLD, kBytes);
 }
 
-void run(const Arguments& arguments, const Streams& streams) {
+void run_compress(const Arguments& arguments, const Streams& streams) {
   give_memory_back();
   const auto begin = std::chrono::steady_clock::now();
   const fs::path out = read_out(arguments);
@@ -290,7 +289,7 @@ void run(const Arguments& arguments, const Streams& streams) {
 
   compress::CompressOptions options;
   options.method = &compress::find_method(arguments.text("--method"));
-  options.max_parameters = read_sizes(arguments, dense_parameters);
+  options.max_parameters = target_sizes(arguments, dense_parameters);
   if (options.method->kind != tt::ShapeKind::chain && options.max_parameters.size() > 1)
     throw_input_error("compress", "--method {} has no nested levels; chain has", options.method->name);
   if (arguments.given("--heal") != arguments.given("--heal-minutes"))
@@ -376,7 +375,7 @@ void run(const Arguments& arguments, const Streams& streams) {
   if (arguments.flag("--json"))
     streams.out << json.dump() << "\n";
   else
-    print_result(report, out, streams.out);
+    print_compression(report, out, streams.out);
 }
 
 }  // namespace
@@ -457,7 +456,7 @@ const Command kCompressCommand{
           .max = 1024},
          {.name = "--quiet", .type = ValueType::flag, .help = "no progress bar"},
          {.name = "--json", .type = ValueType::flag, .help = "print the report as one JSON object"}},
-    .run = run,
+    .run = run_compress,
 };
 
 }  // namespace qtf::cli

@@ -66,7 +66,7 @@ int64_t bytes_of(const fs::path& path) {
   return bytes;
 }
 
-void run(const Arguments& arguments, const Streams& streams) {
+void run_convert(const Arguments& arguments, const Streams& streams) {
   const fs::path source = arguments.text("SRC"), destination = arguments.text("DST");
   const model::ModelFormat& format = model::format_to_write(destination);
   const io::TensorType type = read_type(arguments, format);
@@ -131,7 +131,7 @@ const Command kConvertCommand{
                  .help = "nested level that becomes dense, 1 the smallest; 0: the largest",
                  .min = 0,
                  .max = 4}},
-    .run = run,
+    .run = run_convert,
 };
 
 }  // namespace qtf::cli

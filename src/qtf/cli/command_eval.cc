@@ -79,7 +79,7 @@ nlohmann::ordered_json to_json(const Measured& m, const model::LoadedModel& load
   return json;
 }
 
-void print_text(const nlohmann::ordered_json& json, std::ostream& out) {
+void print_measured(const nlohmann::ordered_json& json, std::ostream& out) {
   const auto number = [&](const char* key) { return json.at(key).get<double>(); };
   out << fmt::format("nats/token       {:.4f} ± {:.4f}\n", number("nats_per_token"), number("stderr"));
   out << fmt::format("perplexity       {:.3f} a token, {:.3f} a word\n", number("perplexity"),
@@ -132,7 +132,7 @@ void write_trace(const std::filesystem::path& path, const train::Evaluation& e, 
   write_file_atomically(path, lines);
 }
 
-void run(const Arguments& arguments, const Streams& streams) {
+void run_eval(const Arguments& arguments, const Streams& streams) {
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "eval");
   loaded.model->prepare(tt::Use::inference, pool);
@@ -167,7 +167,7 @@ void run(const Arguments& arguments, const Streams& streams) {
   if (arguments.flag("--json")) {
     streams.out << json.dump() << "\n";
   } else {
-    print_text(json, streams.out);
+    print_measured(json, streams.out);
   }
 }
 
@@ -243,7 +243,7 @@ const Command kEvalCommand{
           .type = ValueType::flag,
           .help = "print on standard error where the time goes"},
          {.name = "--json", .type = ValueType::flag, .help = "print one JSON object"}},
-    .run = run,
+    .run = run_eval,
 };
 
 }  // namespace qtf::cli

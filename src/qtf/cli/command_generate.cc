@@ -24,7 +24,7 @@ model::GenerateOptions read_options(const Arguments& arguments, const model::Mod
   return options;
 }
 
-void run(const Arguments& arguments, const Streams& streams) {
+void run_generate(const Arguments& arguments, const Streams& streams) {
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "generate");
   const model::GenerateOptions options = read_options(arguments, loaded.model->config());
@@ -125,7 +125,7 @@ const Command kGenerateCommand{
                 {.name = "--stats",
                  .type = ValueType::flag,
                  .help = "print speeds, and the share of routed tokens, on standard error"}},
-    .run = run,
+    .run = run_generate,
 };
 
 }  // namespace qtf::cli

@@ -6,7 +6,7 @@
 namespace qtf::cli {
 namespace {
 
-void run(const Arguments& arguments, const Streams& streams) {
+void run_help(const Arguments& arguments, const Streams& streams) {
   const std::string name = arguments.text("COMMAND");
   streams.out << (name.empty() ? overview_text() : help_text(find_command(name)));
 }
@@ -23,7 +23,7 @@ const Command kHelpCommand{
                     "\n",
                 .exact = true},
     .options = {{.name = "COMMAND", .help = "the command to explain"}},
-    .run = run,
+    .run = run_help,
 };
 
 }  // namespace qtf::cli

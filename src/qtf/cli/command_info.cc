@@ -129,7 +129,7 @@ void print_text(const ordered_json& json, std::ostream& out) {
   if (json.contains("quantum")) print_quantum(json.at("quantum"), out);
 }
 
-void run(const Arguments& arguments, const Streams& streams) {
+void run_info(const Arguments& arguments, const Streams& streams) {
   const ordered_json json = to_json(model::load_model(arguments.text("MODEL")));
   if (arguments.flag("--json")) {
     streams.out << json.dump() << "\n";
@@ -147,7 +147,7 @@ const Command kInfoCommand{
     .example = {.call = "qtf info quickstart-out/chain"},
     .options = {{.name = "MODEL", .help = "a model folder, a GGUF file or a llama2.c .bin", .required = true},
                 {.name = "--json", .type = ValueType::flag, .help = "print one JSON object"}},
-    .run = run,
+    .run = run_info,
 };
 
 }  // namespace qtf::cli

@@ -10,7 +10,7 @@
 namespace qtf::cli {
 namespace {
 
-void run(const Arguments& arguments, const Streams& streams) {
+void run_report(const Arguments& arguments, const Streams& streams) {
   std::vector<RunMetrics> runs;
   for (const std::string& folder : arguments.list("RUN")) runs.push_back(read_run(folder));
   const Terminal terminal = detect_terminal(streams.out);
@@ -33,7 +33,7 @@ const Command kReportCommand{
          {.name = "--out",
           .value = "FILE",
           .help = "write an HTML page with all curves and samples; it needs no network"}},
-    .run = run,
+    .run = run_report,
 };
 
 }  // namespace qtf::cli

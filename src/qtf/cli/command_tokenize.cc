@@ -48,7 +48,7 @@ void run_on(std::istream& in, const text::Tokenizer& tokenizer, bool decode, std
   });
 }
 
-void run(const Arguments& arguments, const Streams& streams) {
+void run_tokenize(const Arguments& arguments, const Streams& streams) {
   if (arguments.given("--text") && arguments.given("--file")) {
     throw UsageError("--text and --file exclude each other; give one of them");
   }
@@ -81,7 +81,7 @@ const Command kTokenizeCommand{
                 {.name = "--text", .value = "TEXT", .help = "the text, or the ids, to convert"},
                 {.name = "--file", .value = "FILE", .help = "a file with the text, or the ids, to convert"},
                 {.name = "--decode", .type = ValueType::flag, .help = "turn ids back into text"}},
-    .run = run,
+    .run = run_tokenize,
 };
 
 }  // namespace qtf::cli

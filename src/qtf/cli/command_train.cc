@@ -145,7 +145,7 @@ void train_parent(const Arguments& settings, const Arguments& given, ThreadPool&
   train_whole(*setup, its, given.text("--out"), pool, streams);
 }
 
-void run(const Arguments& given, const Streams& streams) {
+void run_train(const Arguments& given, const Streams& streams) {
   const Arguments settings = resolve_settings(given);
   if (!settings.given("--train")) throw UsageError("train: --train FILE is missing: the text to learn");
   if (given.text("--out").empty()) throw UsageError("--out is empty; name the model folder to write");
@@ -171,7 +171,7 @@ const Command kTrainCommand{
         "better than chains from random weights.",
     .example = {.call = "qtf train --train book.txt --out book-model --preset tiny --ratio 2 --minutes 5"},
     .options = train_options(),
-    .run = run,
+    .run = run_train,
 };
 
 }  // namespace qtf::cli

@@ -14,7 +14,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-ordered_json map_json(const compress::CompressedMap& map) {
+ordered_json compressed_map_json(const compress::CompressedMap& map) {
   return {
       {"map", map.name},
       {"out", map.out},
@@ -66,7 +66,7 @@ ordered_json to_json(const CompressionReport& r) {
                        {"texts", ordered_json::array()},
                        {"maps", ordered_json::array()}};
   for (const MeasuredText& text : r.texts) json["texts"].push_back(text_json(text));
-  for (const compress::CompressedMap& map : r.result->maps) json["maps"].push_back(map_json(map));
+  for (const compress::CompressedMap& map : r.result->maps) json["maps"].push_back(compressed_map_json(map));
   return json;
 }
 

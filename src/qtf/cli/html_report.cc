@@ -10,7 +10,7 @@
 namespace qtf::cli {
 namespace {
 
-constexpr std::string_view kHead = R"html(<!doctype html>
+constexpr std::string_view kReportHead = R"html(<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -284,7 +284,7 @@ std::string svg_chart(const std::vector<Curve>& curves, std::string_view id, std
 }
 
 std::string html_report(const std::vector<RunMetrics>& runs) {
-  std::string html(kHead);
+  std::string html(kReportHead);
   html +=
       fmt::format("<h1>Training report</h1>\n<p class=\"lede\">{}</p>\n", escape_html(summary_line(runs)));
   html += run_cards(runs) + table(runs) + charts(runs) + samples(runs);

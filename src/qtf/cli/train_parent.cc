@@ -15,7 +15,6 @@ namespace {
 
 // Tokens that the parent is calibrated on, in windows no longer than this.
 constexpr int64_t kCalibrationTokens = 16384;
-constexpr int64_t kWindow = 256;
 
 /// Settings that the dense part does not share. A quantum layer comes after it, as compression takes none.
 constexpr std::string_view kOfTheRest[] = {"--ratio",       "--ratio-shape",    "--levels",
@@ -129,7 +128,7 @@ std::unique_ptr<model::Transformer<float>> compress_parent(const Arguments& sett
   const auto original = compress::dense_copy(parent, pool);
   const compress::Sequences windows = compress::windows_of(
       text.size(), [&](int64_t first, std::span<int32_t> out) { text.file->copy(text.begin + first, out); },
-      std::min(original->config().context, kWindow), kCalibrationTokens);
+      std::min(original->config().context, compress::kCalibrationWindow), kCalibrationTokens);
   const compress::Calibration calibration = compress::calibrate(*original, windows, pool);
   compress::CompressOptions options;
   options.max_parameters = level_sizes(settings, original->config());

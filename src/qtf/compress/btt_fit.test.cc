@@ -2,20 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include "qtf/base/random.h"
+#include "qtf/compress/compress_test.h"
 #include "qtf/compress/metric.h"
 #include "qtf/tensor/gemm.h"
 #include "qtf/tt/linear_map.h"
 
 namespace qtf::compress {
 namespace {
-
-AlignedVector<double> random_matrix(int64_t n, uint64_t stream) {
-  AlignedVector<double> values(static_cast<size_t>(n));
-  const Random random{10, stream};
-  for (size_t i = 0; i < values.size(); ++i) values[i] = random.normal(i);
-  return values;
-}
 
 /// A weight whose inputs go together.
 class RefittingBtt : public testing::Test {

@@ -12,10 +12,6 @@ namespace qtf::compress {
 
 namespace {
 
-// Tokens passed at once: bounds the activations of all blocks that wait for their backward pass.
-constexpr int64_t kRunRows = 512;
-constexpr int64_t kHeadRows = 128;
-
 /// Buffers for the inputs and output gradients of one block's maps, all tokens of a run.
 struct BlockCapture {
   std::array<Matrix<float>, kSites> inputs;

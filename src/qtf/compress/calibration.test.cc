@@ -46,11 +46,6 @@ TEST(Moments, AddUpAsThePlainLoopDoes) {
   }
 }
 
-struct FamilyCase {
-  model::Family family;
-  bool tied;
-};
-
 class Calibrations : public testing::TestWithParam<FamilyCase> {
  protected:
   ThreadPool pool_{2};

@@ -2,26 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include "qtf/base/random.h"
-#include "qtf/tensor/gemm.h"
+#include "qtf/compress/compress_test.h"
 
 namespace qtf::compress {
 namespace {
-
-AlignedVector<double> random_matrix(int64_t n, uint64_t stream) {
-  AlignedVector<double> values(static_cast<size_t>(n));
-  const Random random{9, stream};
-  for (size_t i = 0; i < values.size(); ++i) values[i] = random.normal(i);
-  return values;
-}
-
-AlignedVector<double> random_moment(int64_t n, uint64_t stream) {
-  const AlignedVector<double> a = random_matrix(n * 2 * n, stream);
-  AlignedVector<double> moment(static_cast<size_t>(n * n));
-  const ConstMatrix<double> view(a.data(), n, 2 * n);
-  gemm(view, view.transposed(), Matrix<double>(moment.data(), n, n));
-  return moment;
-}
 
 /// A chain of three levels, each with a weight and inputs of its own.
 class FittingLevels : public testing::Test {
@@ -29,7 +13,7 @@ class FittingLevels : public testing::Test {
   FittingLevels() {
     const AlignedVector<double> common = random_matrix(kOut * kIn, 1);
     for (uint64_t level = 0; level < 3; ++level) {
-      LevelTarget target{random_matrix(kOut * kIn, 2 + level), random_moment(kIn, 5 + level)};
+      LevelTarget target{random_matrix(kOut * kIn, 2 + level), random_moment(kIn, 2 * kIn, 5 + level)};
       for (size_t i = 0; i < common.size(); ++i) target.weight[i] = common[i] + 0.3 * target.weight[i];
       targets_.push_back(std::move(target));
     }
@@ -61,7 +45,7 @@ class FittingLevels : public testing::Test {
 
   static constexpr int64_t kOut = 9, kIn = 8;
   const tt::WeightShape shape_ = tt::parse_shape("chain:rank=6,levels=1x3x6", kOut, kIn);
-  const AlignedVector<double> moment_ = random_moment(kOut, 8);
+  const AlignedVector<double> moment_ = random_moment(kOut, 2 * kOut, 8);
   const Metric rows_ = Metric::from_matrix(ConstMatrix<double>(moment_.data(), kOut, kOut), 1e-2);
   std::vector<LevelTarget> targets_;
 };

@@ -12,11 +12,6 @@
 namespace qtf::compress {
 namespace {
 
-struct FamilyCase {
-  model::Family family;
-  bool tied;
-};
-
 class Compressing : public testing::TestWithParam<FamilyCase> {
  protected:
   Compressed run(std::string_view method, std::vector<int64_t> sizes, bool sequential = true) {

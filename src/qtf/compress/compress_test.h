@@ -1,4 +1,4 @@
-// Small models and texts for the tests of compression.
+// Small models, texts and matrices for the tests of compression.
 #pragma once
 
 #include <memory>
@@ -7,8 +7,30 @@
 #include "qtf/base/random.h"
 #include "qtf/compress/compress.h"
 #include "qtf/model/small_model.h"
+#include "qtf/tensor/gemm.h"
 
 namespace qtf::compress {
+
+struct FamilyCase {
+  model::Family family;
+  bool tied;
+};
+
+inline AlignedVector<double> random_matrix(int64_t n, uint64_t stream) {
+  AlignedVector<double> values(static_cast<size_t>(n));
+  const Random random{8, stream};
+  for (size_t i = 0; i < values.size(); ++i) values[i] = random.normal(i);
+  return values;
+}
+
+/// A·Aᵀ of a random A[n, k].
+inline AlignedVector<double> random_moment(int64_t n, int64_t k, uint64_t stream) {
+  const AlignedVector<double> a = random_matrix(n * k, stream);
+  AlignedVector<double> moment(static_cast<size_t>(n * n));
+  const ConstMatrix<double> view(a.data(), n, k);
+  gemm(view, view.transposed(), Matrix<double>(moment.data(), n, n));
+  return moment;
+}
 
 /// Sequences of unequal lengths up to 20, of the byte tokenizer's ids.
 inline Sequences random_sequences(int64_t count, int64_t vocabulary = 257) {

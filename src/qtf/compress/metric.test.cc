@@ -5,27 +5,10 @@
 #include <cmath>
 
 #include "qtf/base/error.h"
-#include "qtf/base/random.h"
-#include "qtf/tensor/gemm.h"
+#include "qtf/compress/compress_test.h"
 
 namespace qtf::compress {
 namespace {
-
-AlignedVector<double> random_matrix(int64_t n, uint64_t stream) {
-  AlignedVector<double> values(static_cast<size_t>(n));
-  const Random random{8, stream};
-  for (size_t i = 0; i < values.size(); ++i) values[i] = random.normal(i);
-  return values;
-}
-
-/// A·Aᵀ of a random [n, k].
-AlignedVector<double> random_moment(int64_t n, int64_t k, uint64_t stream) {
-  const AlignedVector<double> a = random_matrix(n * k, stream);
-  AlignedVector<double> moment(static_cast<size_t>(n * n));
-  const ConstMatrix<double> view(a.data(), n, k);
-  gemm(view, view.transposed(), Matrix<double>(moment.data(), n, n));
-  return moment;
-}
 
 /// W less the first `rank` terms.
 AlignedVector<double> remainder(const AlignedVector<double>& w, const WeightedSvd& svd, int64_t rank) {

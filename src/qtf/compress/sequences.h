@@ -30,6 +30,14 @@ struct SequenceRun {
   int64_t rows = 0;
 };
 
+/// The usual length of a window of calibration text, in tokens.
+inline constexpr int64_t kCalibrationWindow = 256;
+
+/// Tokens that pass a model together, which bounds the activations of all blocks that wait for their backward
+/// pass, and rows of logits held at a time.
+inline constexpr int64_t kRunRows = 512;
+inline constexpr int64_t kHeadRows = 128;
+
 /// Windows of `length` tokens, evenly spaced over a text of `size` tokens that `copy(first, out)` reads,
 /// together at most `max_tokens` but one window: all of a text that is shorter.
 Sequences windows_of(int64_t size, const std::function<void(int64_t first, std::span<int32_t> out)>& copy,

@@ -10,9 +10,6 @@ namespace qtf::compress {
 
 namespace {
 
-constexpr int64_t kRunRows = 512;
-constexpr int64_t kHeadRows = 128;
-
 AlignedVector<double> scaled(AlignedVector<double> sum, double factor) {
   for (double& x : sum) x *= factor;
   return sum;

@@ -90,7 +90,7 @@ void check_llama(const io::GgufFile& file, const Sizes& sizes, ModelConfig& c) {
     throw_input_error("gguf", "{}: mixtures of experts are not supported", file.place());
 }
 
-ModelConfig config_of(const io::GgufFile& file) {
+ModelConfig gguf_config(const io::GgufFile& file) {
   ModelConfig c;
   c.family = family_of(file);
   const Sizes sizes(file, c.family);
@@ -172,7 +172,7 @@ LoadedModel load_gguf(const fs::path& path) {
   if (file.integer("split.count", 0, kMaxSize).value_or(0) > 1)
     throw_input_error("gguf", "{} is one part of several; join them with llama-gguf-split --merge",
                       file.place());
-  ModelConfig config = config_of(file);
+  ModelConfig config = gguf_config(file);
   const ParameterLayout layout = make_layout(config);
   check_tensors(file, config, layout);  // before room is made for what the metadata claim
   LoadedModel loaded;

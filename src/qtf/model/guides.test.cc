@@ -5,14 +5,13 @@
 #include <cmath>
 
 #include "qtf/model/reshape.h"
+#include "qtf/model/small_model.h"
 
 namespace qtf::model {
 namespace {
 
-ModelConfig small_config(const std::vector<std::string>& shapes, int levels = 1) {
-  ModelConfig config;
-  config.vocabulary = 24, config.width = 16, config.layers = 2, config.heads = 4, config.kv_heads = 2;
-  config.feed_forward = 20, config.context = 12;
+ModelConfig guided_config(const std::vector<std::string>& shapes, int levels = 1) {
+  ModelConfig config = tiny_config(Family::llama);
   apply_shape_requests(config, shapes);
   apply_levels(config, levels);
   return config;
@@ -21,7 +20,7 @@ ModelConfig small_config(const std::vector<std::string>& shapes, int levels = 1)
 const std::vector<int32_t> kInputs = {1, 5, 3, 23, 0, 9, 9, 2}, kTargets = {5, 3, 23, 0, 9, 9, 2, 4};
 
 template <class T>
-void randomise(std::span<T> values, uint64_t stream) {
+void fill_randomly(std::span<T> values, uint64_t stream) {
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(0.3 * Random{6, stream}.normal(i));
 }
 
@@ -32,13 +31,13 @@ double loss(const Transformer<double>& model, std::vector<double>& gradients, co
 }
 
 TEST(GuideLayout, HasAMatrixForEveryTrain) {
-  const ModelConfig config = small_config({"ffn=chain:rank=3", "embedding=btt:rank=1"});
+  const ModelConfig config = guided_config({"ffn=chain:rank=3", "embedding=btt:rank=1"});
   const ParameterLayout guides = make_guide_layout(config);
   EXPECT_EQ(guides.maps.size(), 7U);
   EXPECT_EQ(guides.size, 24 * 16 + 6 * 20 * 16);
   EXPECT_EQ(guides.parameters[0].name, "model.embed_tokens.guide");
   for (const Parameter& p : guides.parameters) EXPECT_TRUE(p.decay && p.rate_scale == 1) << p.name;
-  EXPECT_EQ(make_guide_layout(small_config({})).size, 0);
+  EXPECT_EQ(make_guide_layout(guided_config({})).size, 0);
 }
 
 TEST(GuideShare, FallsFromOneToZero) {
@@ -54,10 +53,10 @@ TEST(Guides, GradientsEqualCentralDifferences) {
   for (int levels : {1, 2}) {
     ThreadPool pool(1);
     Transformer<double> model(
-        small_config({"ffn=chain:rank=6", "attention=mpo:rank=8", "embedding=btt:rank=2"}, levels));
-    randomise(model.parameters(), 1);
+        guided_config({"ffn=chain:rank=6", "attention=mpo:rank=8", "embedding=btt:rank=2"}, levels));
+    fill_randomly(model.parameters(), 1);
     std::vector<double> values(static_cast<size_t>(make_guide_layout(model.config()).size));
-    randomise<double>(values, 2);
+    fill_randomly<double>(values, 2);
     model.add_guides(values);
     model.set_guide_share(0.4);
     std::vector<double> gradients, unused;
@@ -86,10 +85,10 @@ TEST(Guides, GradientsEqualCentralDifferences) {
 
 TEST(Guides, AloneAreTheirParentAndThenGo) {
   ThreadPool pool(1);
-  Transformer<float> parent(small_config({"q_proj=chain:rank=5"}));
-  randomise(parent.parameters(), 1);
+  Transformer<float> parent(guided_config({"q_proj=chain:rank=5"}));
+  fill_randomly(parent.parameters(), 1);
   const ModelConfig config =
-      small_config({"ffn=chain:rank=2", "embedding=chain:rank=3", "q_proj=mpo:rank=2"});
+      guided_config({"ffn=chain:rank=2", "embedding=chain:rank=3", "q_proj=mpo:rank=2"});
   const Reshaped child = reshape(parent, config);
   Transformer<float>& model = *child.model;
   const int64_t gradient_size = model.gradient_size();

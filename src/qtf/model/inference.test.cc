@@ -16,13 +16,6 @@ constexpr InferenceOptions kShareAll{.macs_per_worker = 1};
 /// One thread, two, and more than the small models' columns and heads.
 constexpr int kThreads[] = {1, 2, 5};
 
-std::vector<int32_t> random_tokens(size_t n, uint64_t stream) {
-  std::vector<int32_t> tokens(n);
-  const Random random{9, stream};
-  for (size_t i = 0; i < n; ++i) tokens[i] = static_cast<int32_t>(random.below(i, 257));
-  return tokens;
-}
-
 /// What a model gives for every token, and its attention entropies by layer.
 struct Result {
   std::vector<float> hidden, logits, entropy;
@@ -87,7 +80,7 @@ INSTANTIATE_TEST_SUITE_P(Table, EverySmallModel, testing::ValuesIn(small_models(
                          [](const auto& param_info) { return param_info.param.name; });
 
 TEST_P(EverySmallModel, WholeChunkedAndTokenByTokenHaveOneThreadsBits) {
-  const auto tokens = random_tokens(24, 3);
+  const auto tokens = random_tokens(24, 257, 3);
   for (const int threads : kThreads) {
     ThreadPool pool(threads);
     Inference<float> inference(model_, pool, kShareAll);
@@ -113,7 +106,7 @@ TEST_P(EverySmallModel, ABatchHasTheBitsOfEachAlone) {
       std::vector<Chunk<float>> chunks;
       size_t rows = 0;
       for (size_t i = 0; i < sequences; ++i) {
-        texts.push_back(random_tokens(1 + i % 7, 100 + i));
+        texts.push_back(random_tokens(1 + i % 7, 257, 100 + i));
         caches.push_back(model_.make_cache(24));
         rows += texts.back().size();
       }
@@ -157,7 +150,7 @@ TEST_P(EverySmallModel, RoutesTheSameTokensHoweverTheyCome) {
   const int64_t ppm = config.quantum ? config.quantum->fraction_ppm : 0;
   int64_t routed_in_all = 0;
   for (uint64_t text = 0; text < 10; ++text) {
-    const auto tokens = random_tokens(24, 50 + text);
+    const auto tokens = random_tokens(24, 257, 50 + text);
     Result result(config, 24);
     Arena arena;
     std::vector<uint8_t> routed(24);
@@ -194,7 +187,7 @@ TEST_P(EverySmallModel, RoutesTheSameTokensHoweverTheyCome) {
 
 TEST_P(EverySmallModel, EntropiesAreThoseOfWholeSequences) {
   const ModelConfig& config = model_.config();
-  const auto tokens = random_tokens(48, 6);
+  const auto tokens = random_tokens(48, 257, 6);
   const TokenBatch batch{tokens, tokens, 2, 24};
   Result whole(config, 48);
   Arena arena;
@@ -219,7 +212,7 @@ TEST(Inference, ALongPromptHasOneThreadsBits) {
   ThreadPool pool(2);
   randomise(model);
   model.prepare(tt::Use::inference, pool);
-  const auto tokens = random_tokens(1100, 4);
+  const auto tokens = random_tokens(1100, 257, 4);
   const Result want = alone(model, tokens, 0);
   Inference<float> inference(model, pool);
   EXPECT_EQ(in_pieces(inference, model, tokens, {1100}, 0), want);
@@ -233,7 +226,7 @@ TEST(Inference, ALongPromptIsRoutedAsOneThreadDoes) {
   Transformer<float> model(config);
   randomise(model);
   model.parameters()[static_cast<size_t>(model.layout().quantum->threshold)] = 0;
-  const auto tokens = random_tokens(1100, 4);
+  const auto tokens = random_tokens(1100, 257, 4);
   for (const int threads : {2, 3}) {
     ThreadPool pool(threads);
     model.prepare(tt::Use::inference, pool);
@@ -252,7 +245,7 @@ TEST(Inference, RefusesWhatDoesNotFitAndGoesOn) {
   Inference<float> inference(model, pool, kShareAll);
   auto cache = model.make_cache(24);
   Result result(model.config(), 25);
-  const auto long_text = random_tokens(25, 1);
+  const auto long_text = random_tokens(25, 257, 1);
   const Chunk<float> too_long{long_text, &cache};
   EXPECT_THROW(inference.forward({&too_long, 1}, 0, result.hidden_rows(model.config(), 0, 25)), InputError);
   const std::vector<int32_t> foreign = {1, 257};

@@ -15,7 +15,7 @@ namespace {
 /// llama2.c's tokenizers begin with <unk>, <s>, </s>; it feeds <s> first and stops at it or at </s>.
 constexpr int32_t kBos = 1, kEos = 2;
 
-ModelConfig config_of(const io::Llama2cModel& file) {
+ModelConfig llama2c_config(const io::Llama2cModel& file) {
   ModelConfig c;
   c.family = Family::llama;
   c.vocabulary = file.vocabulary, c.width = file.width, c.layers = file.layers, c.heads = file.heads;
@@ -56,7 +56,7 @@ std::shared_ptr<const text::Tokenizer> tokenizer_beside(const fs::path& model, i
 
 LoadedModel load_llama2c(const fs::path& path) {
   const io::Llama2cModel file = io::read_llama2c(path);
-  const ModelConfig config = config_of(file);
+  const ModelConfig config = llama2c_config(file);
   validate(config);
   LoadedModel loaded;
   loaded.model = std::make_unique<Transformer<float>>(config);

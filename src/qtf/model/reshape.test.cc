@@ -5,32 +5,17 @@
 #include <algorithm>
 
 #include "qtf/base/random.h"
+#include "qtf/model/small_model.h"
 #include "qtf/tt/linear_map.h"
 
 namespace qtf::model {
 namespace {
-
-ModelConfig small_config(Family family) {
-  ModelConfig config;
-  config.family = family;
-  config.vocabulary = 24, config.width = 16, config.layers = 2, config.heads = 4;
-  config.kv_heads = family == Family::llama ? 2 : 4;
-  config.feed_forward = 20, config.context = 12;
-  return config;
-}
 
 ModelConfig with_shapes(ModelConfig config, const std::vector<std::string>& shapes, int levels = 1) {
   config.shapes.clear();
   apply_shape_requests(config, shapes);
   apply_levels(config, levels);
   return config;
-}
-
-/// No zeros, so that everything counts.
-void randomise(Transformer<float>& model) {
-  const Random random{8, 1};
-  for (size_t i = 0; i < model.parameters().size(); ++i)
-    model.parameters()[i] = static_cast<float>(0.4 * random.normal(i));
 }
 
 double loss(Transformer<float>& model, int level = 0) {
@@ -53,7 +38,7 @@ TEST(Reshape, AtFullRankThereAndBackKeepsTheFunction) {
       {Family::gpt2, {"ffn=chain:rank=16", "c_attn=chain:rank=16"}, 6},
   };
   for (const auto& c : cases) {
-    Transformer<float> dense(small_config(c.family));
+    Transformer<float> dense(tiny_config(c.family));
     randomise(dense);
     const double before = loss(dense), rounding = 1e-4 * before;
     const ModelConfig config = with_shapes(dense.config(), c.shapes);
@@ -69,7 +54,7 @@ TEST(Reshape, AtFullRankThereAndBackKeepsTheFunction) {
 }
 
 TEST(Reshape, ChangesOnlyWhatHasAnotherShape) {
-  Transformer<float> dense(small_config(Family::gpt2));
+  Transformer<float> dense(tiny_config(Family::gpt2));
   randomise(dense);
   const Reshaped reshaped = reshape(dense, with_shapes(dense.config(), {"ffn=chain:rank=4"}));
   size_t copied = 0;
@@ -90,7 +75,7 @@ TEST(Reshape, ChangesOnlyWhatHasAnotherShape) {
 }
 
 TEST(Reshape, OrdersNestedLevelsByImportance) {
-  Transformer<float> dense(small_config(Family::llama));
+  Transformer<float> dense(tiny_config(Family::llama));
   randomise(dense);
   ModelConfig shuffled = with_shapes(dense.config(), {"up_proj=chain:rank=16"});
   Transformer<float> chain(shuffled);

@@ -76,6 +76,24 @@ inline ModelConfig small_config(const SmallModel& small) {
   return config;
 }
 
+/// For central differences: 24 tokens, width 16, 2 layers, a context of 12.
+inline ModelConfig tiny_config(Family family) {
+  ModelConfig config;
+  config.family = family;
+  config.vocabulary = 24, config.width = 16, config.layers = 2, config.heads = 4;
+  config.kv_heads = family == Family::llama ? 2 : 4;
+  config.feed_forward = 20, config.context = 12;
+  return config;
+}
+
+inline std::vector<int32_t> random_tokens(size_t n, int64_t vocabulary, uint64_t stream) {
+  std::vector<int32_t> tokens(n);
+  const Random random{9, stream};
+  for (size_t i = 0; i < n; ++i)
+    tokens[i] = static_cast<int32_t>(random.below(i, static_cast<uint64_t>(vocabulary)));
+  return tokens;
+}
+
 /// Fills in random weights, none of them zero.
 template <class T>
 void randomise(Transformer<T>& model, uint64_t seed = 5) {

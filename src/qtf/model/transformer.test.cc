@@ -6,18 +6,10 @@
 #include <numeric>
 
 #include "qtf/base/error.h"
+#include "qtf/model/small_model.h"
 
 namespace qtf::model {
 namespace {
-
-ModelConfig small_config(Family family) {
-  ModelConfig config;
-  config.family = family;
-  config.vocabulary = 24, config.width = 16, config.layers = 2, config.heads = 4;
-  config.kv_heads = family == Family::llama ? 2 : 4;
-  config.feed_forward = 20, config.context = 12;
-  return config;
-}
 
 struct Case {
   std::string name;
@@ -65,7 +57,7 @@ const std::vector<Case>& cases() {
 }
 
 ModelConfig config_of(const Case& c) {
-  ModelConfig config = small_config(c.family);
+  ModelConfig config = tiny_config(c.family);
   config.tied = c.tied;
   apply_shape_requests(config, c.shapes);
   apply_levels(config, c.levels);
@@ -89,14 +81,6 @@ void randomise(Transformer<T>& model, ThreadPool& pool) {
     values[static_cast<size_t>(quantum->layer.signal_weight)] = 0;
   }
   model.prepare(tt::Use::training, pool);
-}
-
-std::vector<int32_t> random_tokens(size_t n, int64_t vocabulary, uint64_t stream) {
-  std::vector<int32_t> tokens(n);
-  const Random random{9, stream};
-  for (size_t i = 0; i < n; ++i)
-    tokens[i] = static_cast<int32_t>(random.below(i, static_cast<uint64_t>(vocabulary)));
-  return tokens;
 }
 
 class EveryModel : public testing::TestWithParam<Case> {};
@@ -153,7 +137,7 @@ TEST_P(EveryModel, GradientsEqualCentralDifferences) {
 
 TEST_P(EveryModel, LearnsFromAModelOfAnotherArchitecture) {
   ThreadPool pool(1);
-  ModelConfig other = small_config(GetParam().family == Family::llama ? Family::gpt2 : Family::llama);
+  ModelConfig other = tiny_config(GetParam().family == Family::llama ? Family::gpt2 : Family::llama);
   other.width = 24, other.layers = 1;
   Transformer<double> model(config_of(GetParam())), expert(other);
   randomise(model, pool), randomise(expert, pool);
@@ -350,7 +334,7 @@ TEST(Transformer, LevelsOfTheSandwichTakeSequencesInTurn) {
 
 TEST(Transformer, RefusesWhatDoesNotFit) {
   ThreadPool pool(1);
-  Transformer<float> model(small_config(Family::llama));
+  Transformer<float> model(tiny_config(Family::llama));
   randomise(model, pool);
   Arena arena;
   std::vector<float> hidden(13 * 16);

@@ -8,24 +8,24 @@
 namespace qtf::quantum {
 namespace {
 
-GateMatrix scaled(Gate gate, double probability) {
+GateMatrix weighted_gate(Gate gate, double probability) {
   GateMatrix m = gate_matrix(gate, {}, 1);
   for (Complex& value : m) value *= std::sqrt(probability);
   return m;
 }
 
 std::vector<GateMatrix> flip(Gate gate, double p) {
-  return {scaled(Gate::identity, 1 - p), scaled(gate, p)};
+  return {weighted_gate(Gate::identity, 1 - p), weighted_gate(gate, p)};
 }
 
-const ChannelInfo kTable[] = {
+const ChannelInfo kChannels[] = {
     {.channel = Channel::depolarizing,
      .name = "depolarizing",
      .formula = "√(1−p)·1, √(p/3)·X, √(p/3)·Y, √(p/3)·Z",
      .kraus =
          [](double p) {
-           return std::vector{scaled(Gate::identity, 1 - p), scaled(Gate::pauli_x, p / 3),
-                              scaled(Gate::pauli_y, p / 3), scaled(Gate::pauli_z, p / 3)};
+           return std::vector{weighted_gate(Gate::identity, 1 - p), weighted_gate(Gate::pauli_x, p / 3),
+                              weighted_gate(Gate::pauli_y, p / 3), weighted_gate(Gate::pauli_z, p / 3)};
          }},
     {.channel = Channel::amplitude_damping,
      .name = "amplitude-damping",
@@ -54,16 +54,16 @@ const ChannelInfo kTable[] = {
 }  // namespace
 
 std::span<const ChannelInfo> channel_table() {
-  return kTable;
+  return kChannels;
 }
 
 const ChannelInfo& info(Channel channel) {
-  return kTable[static_cast<size_t>(channel)];
+  return kChannels[static_cast<size_t>(channel)];
 }
 
 Channel parse_channel(std::string_view name) {
   std::vector<std::string_view> names;
-  for (const ChannelInfo& row : kTable) {
+  for (const ChannelInfo& row : kChannels) {
     if (row.name == name) return row.channel;
     names.push_back(row.name);
   }

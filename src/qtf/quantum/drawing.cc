@@ -23,20 +23,20 @@ struct Drawn {
 
 using Column = std::vector<Drawn>;
 
-std::string number(double value) {
+std::string short_number(double value) {
   std::string text = fmt::format("{:.3g}", value);
   return text == "-0" ? "0" : text;
 }
 
 std::string label_of(const Angle& angle) {
-  if (angle.constant()) return number(angle.offset);
+  if (angle.constant()) return short_number(angle.offset);
   const auto name = [](Variable v) {
     return fmt::format("{}{}", v.kind == Variable::Kind::input ? 'x' : 'w', v.index);
   };
-  std::string text = angle.scale == 1 ? "" : angle.scale == -1 ? "-" : number(angle.scale) + "·";
+  std::string text = angle.scale == 1 ? "" : angle.scale == -1 ? "-" : short_number(angle.scale) + "·";
   text += name(angle.first);
   if (angle.second.kind != Variable::Kind::none) text += "·" + name(angle.second);
-  if (angle.offset != 0) text += (angle.offset < 0 ? "" : "+") + number(angle.offset);
+  if (angle.offset != 0) text += (angle.offset < 0 ? "" : "+") + short_number(angle.offset);
   return text;
 }
 

@@ -1,16 +1,13 @@
 #include "qtf/quantum/gate_program.h"
 
 #include <algorithm>
-#include <numbers>
 
 #include "qtf/base/error.h"
 
 namespace qtf::quantum {
 namespace {
 
-constexpr double kPi = std::numbers::pi;
-
-Angle scaled(Angle angle, double factor) {
+Angle times(Angle angle, double factor) {
   angle.offset *= factor;
   angle.scale *= factor;
   return angle;
@@ -151,8 +148,8 @@ void CompiledGates<T>::add_gate(Gate gate, std::span<const int> wires, std::span
     case Gate::phase_shift:
       return add_phase(angles[0], controls, wires);
     case Gate::ising_xy:
-      add_rotation(wires, "XX", scaled(angles[0], -0.5), controls);
-      return add_rotation(wires, "YY", scaled(angles[0], -0.5), controls);
+      add_rotation(wires, "XX", times(angles[0], -0.5), controls);
+      return add_rotation(wires, "YY", times(angles[0], -0.5), controls);
     case Gate::pswap: {  // a phase where the two differ, then SWAP
       rename_cnot(wires[0], wires[1]);
       const int target = wires[1];

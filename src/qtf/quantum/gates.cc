@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "qtf/base/error.h"
 
 namespace qtf::quantum {
 namespace {
 
-constexpr double kPi = std::numbers::pi;
 constexpr double kHalfRoot = std::numbers::sqrt2 / 2;
 constexpr Complex kI{0, 1};
 
@@ -49,7 +47,7 @@ void exchange(Complex a, Complex b, Complex* out) {
   set(out, {1, 0, 0, 0, 0, a, b, 0, 0, b, a, 0, 0, 0, 0, 1});
 }
 
-constexpr GateInfo kTable[] = {
+constexpr GateInfo kGates[] = {
     {.gate = Gate::identity,
      .name = "Identity",
      .symbol = "I",
@@ -354,15 +352,15 @@ GateMatrix pauli_rotation(std::string_view pauli, double angle, int wires) {
 }  // namespace
 
 std::span<const GateInfo> gate_table() {
-  return kTable;
+  return kGates;
 }
 
 const GateInfo& info(Gate gate) {
-  return kTable[static_cast<size_t>(gate)];
+  return kGates[static_cast<size_t>(gate)];
 }
 
 const GateInfo* find_gate(std::string_view name) {
-  for (const GateInfo& row : kTable) {
+  for (const GateInfo& row : kGates) {
     if (row.name == name) return &row;
   }
   for (const Alias& alias : kAliases) {
@@ -372,7 +370,7 @@ const GateInfo* find_gate(std::string_view name) {
 }
 
 const GateInfo* find_qasm_gate(std::string_view name) {
-  for (const GateInfo& row : kTable) {
+  for (const GateInfo& row : kGates) {
     if (!row.qasm.empty() && row.qasm == name) return &row;
   }
   for (const Alias& alias : kQasmAliases) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <complex>
 #include <cstdint>
+#include <numbers>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,8 @@
 namespace qtf::quantum {
 
 using Complex = std::complex<double>;
+
+inline constexpr double kPi = std::numbers::pi;
 
 /// A square matrix, row by row.
 using GateMatrix = std::vector<Complex>;

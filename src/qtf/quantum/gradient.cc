@@ -1,13 +1,9 @@
 #include "qtf/quantum/gradient.h"
 
-#include <numbers>
-
 #include "qtf/base/error.h"
 
 namespace qtf::quantum {
 namespace {
-
-constexpr double kPi = std::numbers::pi;
 
 /// One evaluation of a shift rule: factor · f(angle + shift).
 struct Shift {

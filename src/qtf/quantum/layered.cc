@@ -4,14 +4,11 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <numbers>
 
 #include "qtf/quantum/gate_program.h"
 
 namespace qtf::quantum {
 namespace {
-
-constexpr double kPi = std::numbers::pi;
 
 /// values[m] ← Σ_k (−1)^{|m & k|} values[k].
 void walsh_transform(std::span<double> values) {

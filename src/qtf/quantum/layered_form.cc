@@ -1,17 +1,10 @@
 #include <algorithm>
 #include <bit>
-#include <numbers>
 
 #include "qtf/quantum/layered.h"
 
 namespace qtf::quantum {
 namespace {
-
-constexpr double kPi = std::numbers::pi;
-
-bool odd(int64_t bits) {
-  return std::popcount(static_cast<uint64_t>(bits)) & 1;
-}
 
 /// A one-wire gate as RZ(first), RY(middle), RZ(last) up to a global phase.
 struct Euler {
@@ -198,7 +191,7 @@ class Finder {
     for (int32_t k = 0; k < int32_t{1} << n_; ++k) {
       int32_t to = 0;
       for (int w = 0; w < n_; ++w) {
-        if (odd(k & rows_[static_cast<size_t>(w)])) to |= static_cast<int32_t>(wire_bit(n_, w));
+        if (odd_parity(k & rows_[static_cast<size_t>(w)])) to |= static_cast<int32_t>(wire_bit(n_, w));
       }
       layer.source[static_cast<size_t>(to)] = k;
     }

@@ -10,10 +10,6 @@
 namespace qtf::quantum {
 namespace {
 
-bool odd(int64_t bits) {
-  return std::popcount(static_cast<uint64_t>(bits)) & 1;
-}
-
 void check_shots(int64_t shots) {
   if (shots < 1) throw_input_error("shots", "shots must be at least 1, got {}", shots);
 }
@@ -145,7 +141,7 @@ NoiseModel parse_noise(std::string_view text) {
 double Counts::mean(int64_t z_mask) const {
   int64_t sum = 0;
   for (size_t k = 0; k < counts.size(); ++k)
-    sum += odd(static_cast<int64_t>(k) & z_mask) ? -counts[k] : counts[k];
+    sum += odd_parity(static_cast<int64_t>(k) & z_mask) ? -counts[k] : counts[k];
   return static_cast<double>(sum) / static_cast<double>(shots);
 }
 
@@ -232,7 +228,7 @@ double expectation(const DensityMatrix& density, const PauliString& pauli) {
   Complex sum = 0;
   for (int64_t k = 0; k < size; ++k) {
     const Complex element = density.elements[static_cast<size_t>(k * size + (k ^ pauli.x))];
-    sum += odd(k & pauli.z) ? -element : element;
+    sum += odd_parity(k & pauli.z) ? -element : element;
   }
   constexpr Complex kPowers[] = {1, {0, 1}, -1, {0, -1}};
   return (sum * kPowers[std::popcount(static_cast<uint64_t>(pauli.x & pauli.z)) & 3]).real();
@@ -257,7 +253,7 @@ std::vector<double> probabilities(const DensityMatrix& density, double readout_e
 double expectation_z(std::span<const double> values, int64_t z_mask) {
   double sum = 0;
   for (size_t k = 0; k < values.size(); ++k)
-    sum += odd(static_cast<int64_t>(k) & z_mask) ? -values[k] : values[k];
+    sum += odd_parity(static_cast<int64_t>(k) & z_mask) ? -values[k] : values[k];
   return sum;
 }
 

@@ -8,7 +8,7 @@
 namespace qtf::quantum {
 namespace {
 
-std::vector<int> wires_of(const GateInfo& gate) {
+std::vector<int> wire_list(const GateInfo& gate) {
   std::vector<int> wires;
   for (int w = 0; w < (gate.wires > 0 ? gate.wires : 3); ++w) wires.push_back(w);
   return wires;
@@ -44,7 +44,7 @@ TEST(Qasm, EveryGateSurvivesTheRoundTrip) {
     const Angle kinds[] = {0.1 + 0.2, Angle(input(2), -0.7), Angle(weight(1), input(0), 1e-9)};
     std::vector<Angle> angles(kinds, kinds + gate.parameters);
     if (!angles.empty()) angles[0].offset = -0.3;
-    circuit.add(gate.gate, wires_of(gate), angles);
+    circuit.add(gate.gate, wire_list(gate), angles);
   }
   circuit.add(Gate::multi_rz, {3}, {0.5}).add(Gate::multi_rz, {3, 1}, {weight(0)});
   EXPECT_EQ(parse_qasm(to_qasm(circuit)), circuit);
@@ -70,7 +70,7 @@ TEST(Qasm, DefinitionsAreTheirGates) {
     if (gate.definition.empty()) continue;
     Circuit circuit(gate.wires);
     const auto numbers = normal_values(gate.parameters, static_cast<uint64_t>(gate.gate));
-    circuit.add(gate.gate, wires_of(gate), {numbers.begin(), numbers.end()});
+    circuit.add(gate.gate, wire_list(gate), {numbers.begin(), numbers.end()});
     std::string text = to_qasm(circuit);
     for (size_t at = 0; (at = text.find(std::string(gate.qasm) + (gate.parameters > 0 ? "(" : " "), at)) !=
                         std::string::npos;
@@ -199,7 +199,7 @@ TEST(Qasm, RefusesWithLineAndColumn) {
       {"h q;", "'q' is no register"},
       {"qubit q; h q; qubit r;", "before the first gate"},
   };
-  for (const auto& [text, error] : programs) expect_refused([&] { parse_qasm(text); }, error);
+  for (const auto& program : programs) expect_refused([&] { parse_qasm(program.text); }, program.error);
 }
 
 TEST(Qasm, RefusesProgramsThatExplode) {

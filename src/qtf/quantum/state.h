@@ -3,6 +3,7 @@
 // and entropies use it.
 #pragma once
 
+#include <bit>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,11 @@ struct State {
 /// Bit of `wire` in an index over `qubits` wires.
 inline int64_t wire_bit(int qubits, int wire) {
   return int64_t{1} << (qubits - 1 - wire);
+}
+
+/// Whether an odd number of bits is set: then a product of Pauli Zs on those wires is −1.
+inline bool odd_parity(int64_t bits) {
+  return std::popcount(static_cast<uint64_t>(bits)) & 1;
 }
 
 /// amplitudes ← matrix on `wires` (of `qubits`) · amplitudes.

@@ -11,7 +11,7 @@ namespace qtf::text {
 
 namespace {
 
-constexpr int32_t kEndOfText = 256;
+constexpr int32_t kEndOfTextId = 256;
 
 class ByteTokenizer final : public Tokenizer {
  public:
@@ -27,10 +27,10 @@ class ByteTokenizer final : public Tokenizer {
 
   std::string token_bytes(int32_t id) const override {
     require_id(id);
-    return id == kEndOfText ? std::string() : std::string(1, static_cast<char>(id));
+    return id == kEndOfTextId ? std::string() : std::string(1, static_cast<char>(id));
   }
 
-  std::optional<int32_t> eos() const override { return kEndOfText; }
+  std::optional<int32_t> eos() const override { return kEndOfTextId; }
 
   size_t split_point(std::string_view text) const override { return complete_utf8_prefix(text); }
 
@@ -40,7 +40,7 @@ class ByteTokenizer final : public Tokenizer {
     for (int b = 0; b < 256; ++b)
       pieces.pieces.push_back({byte_level_entry(std::string(1, static_cast<char>(b)))});
     pieces.pieces.push_back({"<|endoftext|>", 0, PieceType::control});
-    pieces.eos = kEndOfText;
+    pieces.eos = kEndOfTextId;
     return pieces;
   }
 

@@ -11,7 +11,6 @@ namespace qtf::text {
 
 namespace {
 
-constexpr std::string_view kBlank = "\xE2\x96\x81";  // U+2581, which the file writes as a blank
 constexpr int32_t kUnknown = 0, kBos = 1, kEos = 2, kFirstByte = 3, kFirstText = kFirstByte + 256;
 
 class Cursor {
@@ -47,7 +46,7 @@ class Cursor {
 
 std::string with_marks(std::string_view text) {
   std::string marked;
-  for (const char c : text) c == ' ' ? marked.append(kBlank) : marked.append(1, c);
+  for (const char c : text) c == ' ' ? marked.append(kBlankMark) : marked.append(1, c);
   return marked;
 }
 

@@ -12,6 +12,9 @@
 
 namespace qtf::text {
 
+/// U+2581, the blank of SentencePiece's pieces.
+inline constexpr std::string_view kBlankMark = "\xE2\x96\x81";
+
 /// SentencePiece's numbers, which GGUF shares.
 enum class PieceType : int32_t {
   normal = 1,

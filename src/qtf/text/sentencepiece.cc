@@ -17,8 +17,6 @@ namespace qtf::text {
 namespace {
 
 // SentencePiece writes a blank inside its pieces as U+2581.
-constexpr std::string_view kBlank = "\xE2\x96\x81";
-
 // A run without blanks longer than this is cut, counted from its start, so that the library's memory stays
 // small.
 constexpr size_t kLongestWord = 16384;
@@ -26,7 +24,8 @@ constexpr size_t kLongestWord = 16384;
 std::string with_blanks(std::string_view piece) {
   std::string text;
   size_t begin = 0;
-  for (size_t at; (at = piece.find(kBlank, begin)) != std::string_view::npos; begin = at + kBlank.size()) {
+  for (size_t at; (at = piece.find(kBlankMark, begin)) != std::string_view::npos;
+       begin = at + kBlankMark.size()) {
     text.append(piece, begin, at - begin);
     text += ' ';
   }
@@ -160,7 +159,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     while (!text.empty()) {
       size_t end = text.size();
       size_t skip = 0;
-      for (const std::string_view special : {kBlank, std::string_view("\0", 1)}) {
+      for (const std::string_view special : {kBlankMark, std::string_view("\0", 1)}) {
         const size_t at = falls_back_ ? text.substr(0, end).find(special) : text.npos;
         if (at == text.npos) continue;
         end = at;

@@ -8,6 +8,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/text/byte_level_bpe.h"
+#include "qtf/text/pieces.h"
 #include "qtf/text/utf8.h"
 #include "qtf/text/word_pattern.h"
 
@@ -17,8 +18,6 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 namespace {
-
-constexpr std::string_view kBlank = "\xE2\x96\x81";  // U+2581
 
 // The depth of real files is below 10; the parser recurses, and comparing does.
 constexpr int kMaxDepth = 32;
@@ -207,15 +206,15 @@ std::shared_ptr<const Tokenizer> open_byte_level(const File& file, const WordRul
 std::optional<bool> dummy_prefix(const File& file) {
   const json normalizer = without_defaults(file.member(file.root(), "normalizer"));
   const json pre_tokenizer = without_defaults(file.member(file.root(), "pre_tokenizer"));
-  const json prepend = {{"type", "Prepend"}, {"prepend", kBlank}};
-  const json replace = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kBlank}};
+  const json prepend = {{"type", "Prepend"}, {"prepend", kBlankMark}};
+  const json replace = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kBlankMark}};
   if (pre_tokenizer.is_null()) {
     if (normalizer == replace) return false;
     if (normalizer == json{{"type", "Sequence"}, {"normalizers", {prepend, replace}}}) return true;
     return std::nullopt;
   }
   if (!normalizer.is_null() || file.text(pre_tokenizer, "type") != "Metaspace") return std::nullopt;
-  if (file.text(pre_tokenizer, "replacement") != kBlank || file.flag(pre_tokenizer, "split"))
+  if (file.text(pre_tokenizer, "replacement") != kBlankMark || file.flag(pre_tokenizer, "split"))
     return std::nullopt;
   const std::string scheme = file.text(pre_tokenizer, "prepend_scheme");
   if (scheme.empty()) return file.flag(pre_tokenizer, "add_prefix_space");
