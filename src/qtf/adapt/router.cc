@@ -44,16 +44,19 @@ float quantile(const std::vector<float>& sorted, double share) {
 
 }  // namespace
 
-void calibrate(int64_t step, int64_t ppm, std::span<const float> scores, std::span<const float> entropies,
-               RouterState& state) {
-  const std::vector<float> by_score = sorted_finite(scores), by_entropy = sorted_finite(entropies);
+void calibrate(int64_t step, int64_t ppm, const RouterObservation& seen, RouterState& state) {
+  const std::vector<float> by_score = sorted_finite(seen.open_scores),
+                           by_entropy = sorted_finite(seen.entropies);
   if (by_score.empty() || by_entropy.empty()) return;
+  constexpr double kAim = 0.9;     // of the share
   constexpr int64_t kMemory = 20;  // steps: short enough to follow the weights, long enough to be steady
   const float move = 1.F / static_cast<float>(std::clamp<int64_t>(step, 1, kMemory));
   const auto towards = [&](float target, float& value) {
     value = step <= 1 ? target : value + move * (target - value);
   };
-  towards(quantile(by_score, 1 - static_cast<double>(ppm) / 1e6), state.threshold);
+  const double wanted = kAim * static_cast<double>(ppm) / 1e6 * static_cast<double>(seen.tokens);
+  const double share = std::min(1.0, wanted / static_cast<double>(by_score.size()));
+  towards(quantile(by_score, 1 - share), state.threshold);
   const auto last = static_cast<double>(state.entropy_quantiles.size() - 1);
   for (size_t k = 0; k < state.entropy_quantiles.size(); ++k)
     towards(quantile(by_entropy, static_cast<double>(k) / last), state.entropy_quantiles[k]);

@@ -43,11 +43,18 @@ struct RouterState {
   std::vector<float> entropy_quantiles;  ///< of Ŝ (entropy_distribution.h), K of them
 };
 
-/// Moves the threshold towards the score that a share `ppm` of a step's tokens exceed, and the quantiles
-/// towards those of their entropies. step: counted from 1; the first takes the step's own figures, later ones
-/// move a share of max(1/step, 1/20). A function of the sets of numbers, not of their order. Scores that are
-/// not finite are left out; without any, nothing changes.
-void calibrate(int64_t step, int64_t ppm, std::span<const float> scores, std::span<const float> entropies,
-               RouterState& state);
+/// What one step's tokens tell.
+struct RouterObservation {
+  int64_t tokens = 0;                  ///< all of them
+  std::span<const float> open_scores;  ///< of those for which the quota had room
+  std::span<const float> entropies;    ///< of all
+};
+
+/// Moves the threshold so that nine tenths of the share `ppm` of all tokens exceed it where the quota has
+/// room (elsewhere a score changes nothing; the last tenth would leave no room to be choosy), and the
+/// quantiles towards those of the entropies. step: counted from 1; the first takes the step's own figures,
+/// later ones move a share of max(1/step, 1/20). A function of the sets of numbers, not of their order.
+/// Numbers that are not finite are left out; without any, nothing changes.
+void calibrate(int64_t step, int64_t ppm, const RouterObservation& seen, RouterState& state);
 
 }  // namespace qtf::adapt

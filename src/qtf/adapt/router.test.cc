@@ -66,6 +66,48 @@ TEST(Router, RecordHoldsAllInputsAsText) {
             R"("ppm":"250000","above_threshold":"1","within_quota":"1","routed":"1"})");
 }
 
+/// A step's tokens, all of which have room.
+void observe(int64_t step, int64_t ppm, const std::vector<float>& scores, const std::vector<float>& entropies,
+             RouterState& state) {
+  calibrate(step, ppm, {static_cast<int64_t>(scores.size()), scores, entropies}, state);
+}
+
+/// The share that is routed of sequences whose first tokens have the highest scores.
+double routed_share(int64_t step, float threshold, std::vector<float>& open_scores) {
+  constexpr int64_t kSequences = 8, kLength = 64;
+  int64_t routed = 0;
+  for (int64_t s = 0; s < kSequences; ++s) {
+    int64_t before = 0;
+    for (int64_t t = 0; t < kLength; ++t) {
+      const Random random{static_cast<uint64_t>(step), static_cast<uint64_t>(s)};
+      const auto score =
+          static_cast<float>(random.normal(static_cast<uint64_t>(t)) + 20 / static_cast<double>(t + 1));
+      const RouteDecision d = decide_route({.position = t,
+                                            .routed_before = before,
+                                            .score = to_units(static_cast<double>(score)),
+                                            .threshold = to_units(static_cast<double>(threshold)),
+                                            .ppm = 200'000});
+      if (d.within_quota) open_scores.push_back(score);
+      before += d.routed;
+    }
+    routed += before;
+  }
+  return static_cast<double>(routed) / (kSequences * kLength);
+}
+
+TEST(RouterCalibration, TheShareIsNearlyUsedThoughTheFirstTokensScoreHighest) {
+  RouterState state{0, std::vector<float>(3)};
+  double late = 0;
+  for (int64_t step = 1; step <= 200; ++step) {
+    std::vector<float> scores;
+    const double share = routed_share(step, state.threshold, scores);
+    EXPECT_LE(share, 0.2);
+    if (step > 100) late += share / 100;
+    calibrate(step, 200'000, {512, scores, std::vector<float>{0, 1}}, state);
+  }
+  EXPECT_GT(late, 0.16);
+}
+
 TEST(RouterCalibration, TheThresholdComesToTheShare) {
   RouterState state{0, std::vector<float>(5)};
   for (int64_t step = 1; step <= 200; ++step) {
@@ -75,20 +117,20 @@ TEST(RouterCalibration, TheThresholdComesToTheShare) {
       scores.push_back(static_cast<float>(3 + random.normal(i)));
       entropies.push_back(static_cast<float>(random.uniform(i + 5000)));
     }
-    calibrate(step, 200'000, scores, entropies, state);
+    observe(step, 200'000, scores, entropies, state);
   }
-  EXPECT_NEAR(state.threshold, 3 + 0.8416, 0.05);  // the normal's 80 % quantile
+  EXPECT_NEAR(state.threshold, 3 + 0.9154, 0.05);  // the normal's 82 % quantile
   for (size_t k = 0; k < 5; ++k)
     EXPECT_NEAR(state.entropy_quantiles[k], static_cast<float>(k) / 4, 0.03F) << k;
 }
 
 TEST(RouterCalibration, TakesTheFirstStepsFiguresAndForgetsThem) {
   RouterState state{99, {7, 7, 7}};
-  calibrate(1, 250'000, std::vector<float>{4, 1, 3, 2, 5}, std::vector<float>{0.5F, 0.25F, 1}, state);
+  observe(1, 250'000, std::vector<float>{4, 1, 3, 2, 5}, std::vector<float>{0.5F, 0.25F, 1}, state);
   EXPECT_EQ(state.threshold, 4);
   EXPECT_EQ(state.entropy_quantiles, (std::vector<float>{0.25F, 0.5F, 1}));
   for (int64_t step = 2; step < 300; ++step)
-    calibrate(step, 250'000, std::vector<float>{8, 8}, std::vector<float>{0.1F}, state);
+    observe(step, 250'000, std::vector<float>{8, 8}, std::vector<float>{0.1F}, state);
   EXPECT_NEAR(state.threshold, 8, 1e-4);
   EXPECT_NEAR(state.entropy_quantiles[2], 0.1, 1e-4);
 }
@@ -101,14 +143,14 @@ TEST(RouterCalibration, DoesNotDependOnTheOrderNorOnNumbersThatAreNone) {
     entropies.push_back(static_cast<float>(random.uniform(i)));
   }
   RouterState a{0.5F, {0, 0.1F, 0.9F}}, b = a;
-  calibrate(7, 100'000, scores, entropies, a);
+  observe(7, 100'000, scores, entropies, a);
   std::reverse(scores.begin(), scores.end());
   std::reverse(entropies.begin(), entropies.end());
   scores.insert(scores.begin() + 3, std::numeric_limits<float>::quiet_NaN());
-  calibrate(7, 100'000, scores, entropies, b);
+  calibrate(7, 100'000, {100, scores, entropies}, b);
   EXPECT_EQ(a.threshold, b.threshold);
   EXPECT_EQ(a.entropy_quantiles, b.entropy_quantiles);
-  calibrate(7, 100'000, {}, {}, b);
+  calibrate(7, 100'000, {}, b);
   EXPECT_EQ(a.threshold, b.threshold);
 }
 

@@ -87,15 +87,16 @@ int64_t RoutedPass<T>::place(const nn::Pass<T>& pass, size_t segment) const {
 }
 
 template <class T>
-void RoutedPass<T>::decide(const T* selection, uint8_t* routed) {
+void RoutedPass<T>::decide(const T* selection, uint8_t* routed, uint8_t* open) {
   for (size_t s = 0; s < segments_.size(); ++s) {
     const nn::Segment<T>& segment = segments_[s];
     const int64_t end = std::min(slice_.end, segment.row + segment.rows);
     for (int64_t row = std::max(slice_.begin, segment.row); row < end; ++row) {
       const int64_t position = segment.position + row - segment.row;
-      const bool yes = path_.decide(position, counts_[s], selection[row]).routed;
-      routed[row - slice_.begin] = yes;
-      counts_[s] += yes;
+      const adapt::RouteDecision decision = path_.decide(position, counts_[s], selection[row]);
+      routed[row - slice_.begin] = decision.routed;
+      open[row - slice_.begin] = decision.within_quota;
+      counts_[s] += decision.routed;
     }
   }
 }
@@ -117,7 +118,8 @@ void RoutedPass<T>::forward(const nn::Pass<T>& pass, const T* entropy, Matrix<T>
   }
   if (shared_selection_ && pass.team) pass.team->barrier();
   auto* routed = arena.allocate<uint8_t>(slice_.size());
-  decide(selection, routed);
+  auto* open = arena.allocate<uint8_t>(slice_.size());
+  decide(selection, routed, open);
 
   auto* list = arena.allocate<int64_t>(x.rows);
   size_t count = 0;
@@ -130,19 +132,20 @@ void RoutedPass<T>::forward(const nn::Pass<T>& pass, const T* entropy, Matrix<T>
   if (all_see_all && count > 0) pass.team->barrier();  // before it, others still read x
   if (!all_see_all || pass.team->index() == 0) {
     nn::quantum_forward<T>(path_.layer(), rows, pass.dropout, x, saved_, arena, path_.measurement());
-    tell(pass, entropy, selection, routed, arena);
+    tell(pass, entropy, selection, routed, open, arena);
   }
   if (all_see_all && count > 0) pass.team->barrier();
 }
 
 template <class T>
 void RoutedPass<T>::tell(const nn::Pass<T>& pass, const T* entropy, const T* selection, const uint8_t* routed,
-                         Arena& arena) {
+                         const uint8_t* open, Arena& arena) {
   if (!trace_.any()) return;
   for (size_t s = 0; s < pass.segments.size(); ++s) {
     const nn::Segment<T>& segment = pass.segments[s];
     const int64_t to = place(pass, s);
     if (trace_.routed) std::copy_n(routed + to - slice_.begin, segment.rows, trace_.routed + to);
+    if (trace_.open) std::copy_n(open + to - slice_.begin, segment.rows, trace_.open + to);
     if (trace_.entropy) std::copy_n(entropy + segment.row, segment.rows, trace_.entropy + to);
     if (trace_.selection) std::copy_n(selection + to, segment.rows, trace_.selection + to);
     if (trace_.circuit_entropy) std::fill_n(trace_.circuit_entropy + to, segment.rows, T{0});

@@ -60,15 +60,16 @@ class QuantumPath {
 template <class T>
 struct RouteTrace {
   uint8_t* routed = nullptr;  ///< 1 or 0
+  uint8_t* open = nullptr;    ///< 1 if the quota had room for the token, else 0
   T* entropy = nullptr;       ///< the layer's attention entropy
   T* selection = nullptr;     ///< what was compared with the threshold
   T* circuit_entropy =
       nullptr;  ///< nats of entanglement between the halves of a routed token's qubits, else 0
 
-  bool any() const { return routed || entropy || selection || circuit_entropy; }
+  bool any() const { return routed || open || entropy || selection || circuit_entropy; }
   RouteTrace from(int64_t row) const {
     const auto at = [row](auto* p) { return p ? p + row : nullptr; };
-    return {at(routed), at(entropy), at(selection), at(circuit_entropy)};
+    return {at(routed), at(open), at(entropy), at(selection), at(circuit_entropy)};
   }
 };
 
@@ -90,9 +91,10 @@ class RoutedPass final : public nn::MidLayer<T> {
 
  private:
   int64_t place(const nn::Pass<T>& pass, size_t segment) const;
-  void decide(const T* selection, uint8_t* routed);
+  /// Of the slice's rows: which are routed, and for which the quota had room.
+  void decide(const T* selection, uint8_t* routed, uint8_t* open);
   void tell(const nn::Pass<T>& pass, const T* entropy, const T* selection, const uint8_t* routed,
-            Arena& arena);
+            const uint8_t* open, Arena& arena);
 
   const QuantumPath<T>& path_;
   std::span<const nn::Segment<T>> segments_;

@@ -311,6 +311,7 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
   RouteTrace<T> routes;
   if (quantum_ && samples) {
     routes = {.routed = arena.allocate<uint8_t>(rows),
+              .open = arena.allocate<uint8_t>(rows),
               .entropy = arena.allocate<T>(rows),
               .selection = arena.allocate<T>(rows)};
   }
@@ -324,7 +325,9 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
   nn::apply_dropout(pass.dropout, -1, x);
   run_blocks(pass, x, hidden, &keep, arena);
   if (routes.any()) {
-    samples->selections.insert(samples->selections.end(), routes.selection, routes.selection + rows);
+    samples->tokens += rows;
+    for (int64_t i = 0; i < rows; ++i)
+      if (routes.open[i]) samples->selections.push_back(static_cast<float>(routes.selection[i]));
     samples->entropies.insert(samples->entropies.end(), routes.entropy, routes.entropy + rows);
     samples->routed += std::count(routes.routed, routes.routed + rows, uint8_t{1});
   }

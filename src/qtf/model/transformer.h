@@ -30,8 +30,9 @@ struct TokenBatch {
 
 /// What a quantum layer's router saw in a step, to be calibrated by.
 struct RouterSamples {
-  std::vector<float> selections, entropies;  ///< of every token
-  int64_t routed = 0;
+  int64_t tokens = 0, routed = 0;
+  std::vector<float> entropies;   ///< of every token
+  std::vector<float> selections;  ///< of those for which the quota had room
 };
 
 /// How one worker's part of a training step runs.

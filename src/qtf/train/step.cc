@@ -101,15 +101,17 @@ double Stepper::calibrate_router() {
     all.selections.insert(all.selections.end(), part.selections.begin(), part.selections.end());
     all.entropies.insert(all.entropies.end(), part.entropies.begin(), part.entropies.end());
     all.routed += part.routed;
+    all.tokens += part.tokens;
   }
   const model::QuantumParameters& at = *model_.layout().quantum;
   float* threshold = model_.parameters().data() + at.threshold;
   float* quantiles = model_.parameters().data() + at.entropy_quantiles;
   adapt::RouterState state{*threshold, {quantiles, quantiles + model::kEntropyQuantiles}};
-  adapt::calibrate(steps_, model_.config().quantum->fraction_ppm, all.selections, all.entropies, state);
+  adapt::calibrate(steps_, model_.config().quantum->fraction_ppm,
+                   {.tokens = all.tokens, .open_scores = all.selections, .entropies = all.entropies}, state);
   *threshold = state.threshold;
   std::copy(state.entropy_quantiles.begin(), state.entropy_quantiles.end(), quantiles);
-  return static_cast<double>(all.routed) / static_cast<double>(all.selections.size());
+  return static_cast<double>(all.routed) / static_cast<double>(all.tokens);
 }
 
 StepResult Stepper::step(const StepInput& input) {
