@@ -29,25 +29,26 @@ int64_t saved_size(const std::vector<Linear<T>>& layers, int64_t rows) {
   return size;
 }
 
-/// Layers with one input, outputs side by side in y.
-template <class T>
-void fan_forward(const std::vector<Linear<T>>& layers, ConstMatrix<T> x, Matrix<T> y, T* saved, int level,
-                 Arena& scratch) {
+/// Layers with one input, outputs side by side in y. levels: one, or the rows' groups.
+template <class T, class Levels>
+void fan_forward(const std::vector<Linear<T>>& layers, ConstMatrix<T> x, Matrix<T> y, T* saved,
+                 const Levels& levels, Arena& scratch) {
   int64_t column = 0;
   for (const auto& layer : layers) {
-    linear_forward(layer, x, y.col_block(column, layer.out()), saved, level, scratch);
+    linear_forward<T>(layer, x, y.col_block(column, layer.out()), saved, levels, scratch);
     column += layer.out();
     if (saved) saved += layer.map->saved_size(x.rows);
   }
 }
 
-template <class T>
+template <class T, class Levels>
 void fan_backward(const std::vector<Linear<T>>& layers, ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved,
-                  Matrix<T> dx, T* gradients, int level, Arena& scratch) {
+                  Matrix<T> dx, T* gradients, const Levels& levels, Arena& scratch) {
   int64_t column = 0;
   Into into = Into::overwrite;
   for (const auto& layer : layers) {
-    linear_backward(layer, dy.col_block(column, layer.out()), x, saved, dx, into, gradients, level, scratch);
+    linear_backward<T>(layer, dy.col_block(column, layer.out()), x, saved, dx, into, gradients, levels,
+                       scratch);
     column += layer.out();
     saved += layer.map->saved_size(x.rows);
     into = Into::accumulate;
@@ -190,6 +191,16 @@ Matrix<T> branch_gradient(const Dropout& dropout, int64_t site, Matrix<T> dx, Ar
 }  // namespace
 
 template <class T>
+LevelRows levels_after_attention(const Pass<T>& pass, int64_t layer, const T* entropy, ConstMatrix<T> x,
+                                 Arena& arena) {
+  if (!pass.chooses(layer)) return rows_at(pass.level, pass.rows, arena);
+  const ProfileScope profile("choice of ranks");
+  auto* levels = arena.allocate<uint8_t>(pass.rows);
+  pass.chooser->choose(pass, layer, entropy, x, levels, arena);
+  return sort_by_level({levels, static_cast<size_t>(pass.rows)}, arena);
+}
+
+template <class T>
 void segment_entropies(const BlockSpec<T>& spec, const Segment<T>& segment, const T* nats, T* entropy) {
   const T* of_heads = nats + head_place(spec, segment, 0);
   for (int64_t i = 0; i < segment.rows; ++i) {
@@ -234,14 +245,19 @@ void block_forward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T
   rotate<T>(spec, pass.segments, qkv, T{1});
   const Matrix<T> attended = matrix(s.attended, spec.heads * spec.head_dim);
   T* entropy = pass.entropy_of(layer);
-  if (!entropy && pass.has_middle(layer)) entropy = arena.allocate<T>(rows);
+  if (!entropy && (pass.has_middle(layer) || pass.chooses(layer))) entropy = arena.allocate<T>(rows);
   attend(spec, pass, layer, qkv, attended, s.log_sum_exp = arena.allocate<T>(rows * spec.heads), entropy,
          arena);
+  s.levels = levels_after_attention(pass, layer, entropy, x, arena);
+  const std::span<const LevelGroup> groups = s.levels.groups;
   const Matrix<T> x_mid = matrix(s.x_mid, width);
   {
     const ProfileScope profile(kProjections);
-    linear_forward<T>(block.attention_out, attended, x_mid,
-                      s.out_saved = keep(block.attention_out.map->saved_size(rows)), pass.level, arena);
+    const Matrix<T> sorted = in_order(s.levels, attended, arena), out = room_in_order(s.levels, x_mid, arena);
+    s.attended = sorted.data;
+    linear_forward<T>(block.attention_out, sorted, out,
+                      s.out_saved = keep(block.attention_out.map->saved_size(rows)), groups, arena);
+    put_back<T>(s.levels, out, x_mid);
   }
   apply_dropout(pass.dropout, 2 * layer, x_mid);
   add_into(x, x_mid);
@@ -254,10 +270,13 @@ void block_forward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T
   const Matrix<T> hidden = matrix(s.hidden, hidden_width);
   {
     const ProfileScope profile(kFeedForward);
-    fan_forward<T>(block.up, norm2, up, s.up_saved = keep(saved_size(block.up, rows)), pass.level, arena);
+    const Matrix<T> sorted = in_order(s.levels, norm2, arena), out = room_in_order(s.levels, y, arena);
+    s.norm2 = sorted.data;
+    fan_forward<T>(block.up, sorted, up, s.up_saved = keep(saved_size(block.up, rows)), groups, arena);
     activate(spec.activation, up, hidden);
-    linear_forward<T>(block.down, hidden, y, s.down_saved = keep(block.down.map->saved_size(rows)),
-                      pass.level, arena);
+    linear_forward<T>(block.down, hidden, out, s.down_saved = keep(block.down.map->saved_size(rows)), groups,
+                      arena);
+    put_back<T>(s.levels, out, y);
   }
   apply_dropout(pass.dropout, 2 * layer + 1, y);
   add_into<T>(x_mid, y);
@@ -277,20 +296,23 @@ void block_backward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<
   const auto view = [&](auto* data, int64_t cols) { return Matrix<T>(const_cast<T*>(data), rows, cols); };
   const auto scratch = [&](int64_t cols) { return Matrix<T>(arena.allocate<T>(rows * cols), rows, cols); };
   const Matrix<T> dnorm = scratch(width);
+  const LevelRows& levels = saved.levels;
 
   {
     const ArenaScope branch(arena);
     const Matrix<T> hidden = view(saved.hidden, block.down.in()), up = view(saved.up, width_of(block.up));
     const Matrix<T> dhidden = scratch(hidden.cols), dup = scratch(up.cols);
-    const Matrix<T> dy = branch_gradient(pass.dropout, 2 * layer + 1, dx, arena);
+    const Matrix<T> dy = in_order(levels, branch_gradient(pass.dropout, 2 * layer + 1, dx, arena), arena);
+    const Matrix<T> dsorted = room_in_order(levels, dnorm, arena);
     {
       const ProfileScope profile(kFeedForward);
       linear_backward<T>(block.down, dy, hidden, saved.down_saved, dhidden, Into::overwrite, gradients,
-                         pass.level, arena);
+                         levels.groups, arena);
       activate_backward(spec.activation, up, dhidden, dup);
-      fan_backward<T>(block.up, dup, view(saved.norm2, width), saved.up_saved, dnorm, gradients, pass.level,
-                      arena);
+      fan_backward<T>(block.up, dup, view(saved.norm2, width), saved.up_saved, dsorted, gradients,
+                      levels.groups, arena);
     }
+    put_back<T>(levels, dsorted, dnorm);
     norm_backward<T>(block.feed_forward_norm, dnorm, view(saved.x_mid, width), saved.norm2_stats, dx,
                      gradients);
   }
@@ -300,12 +322,14 @@ void block_backward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<
     const Matrix<T> attended = view(saved.attended, spec.heads * spec.head_dim);
     const Matrix<T> qkv = view(saved.qkv, spec.qkv_width());
     const Matrix<T> dattended = scratch(attended.cols), dqkv = scratch(qkv.cols);
-    const Matrix<T> dy = branch_gradient(pass.dropout, 2 * layer, dx, arena);
+    const Matrix<T> dy = in_order(levels, branch_gradient(pass.dropout, 2 * layer, dx, arena), arena);
+    const Matrix<T> dsorted = room_in_order(levels, dattended, arena);
     {
       const ProfileScope profile(kProjections);
-      linear_backward<T>(block.attention_out, dy, attended, saved.out_saved, dattended, Into::overwrite,
-                         gradients, pass.level, arena);
+      linear_backward<T>(block.attention_out, dy, attended, saved.out_saved, dsorted, Into::overwrite,
+                         gradients, levels.groups, arena);
     }
+    put_back<T>(levels, dsorted, dattended);
     attend_backward<T>(spec, pass.segments, qkv, saved.log_sum_exp, dattended, dqkv, arena);
     rotate<T>(spec, pass.segments, dqkv, T{-1});
     {
@@ -317,12 +341,13 @@ void block_backward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<
   }
 }
 
-#define QTF_INSTANTIATE_BLOCK(T)                                                                 \
-  template void segment_entropies<T>(const BlockSpec<T>&, const Segment<T>&, const T*, T*);      \
-  template void apply_dropout<T>(const Dropout&, int64_t, Matrix<T>);                            \
-  template void block_forward<T>(const Block<T>&, const BlockSpec<T>&, const Pass<T>&, int64_t,  \
-                                 ConstMatrix<T>, Matrix<T>, BlockSaved<T>*, Arena&);             \
-  template void block_backward<T>(const Block<T>&, const BlockSpec<T>&, const Pass<T>&, int64_t, \
+#define QTF_INSTANTIATE_BLOCK(T)                                                                           \
+  template LevelRows levels_after_attention<T>(const Pass<T>&, int64_t, const T*, ConstMatrix<T>, Arena&); \
+  template void segment_entropies<T>(const BlockSpec<T>&, const Segment<T>&, const T*, T*);                \
+  template void apply_dropout<T>(const Dropout&, int64_t, Matrix<T>);                                      \
+  template void block_forward<T>(const Block<T>&, const BlockSpec<T>&, const Pass<T>&, int64_t,            \
+                                 ConstMatrix<T>, Matrix<T>, BlockSaved<T>*, Arena&);                       \
+  template void block_backward<T>(const Block<T>&, const BlockSpec<T>&, const Pass<T>&, int64_t,           \
                                   const BlockSaved<T>&, Matrix<T>, T*, Arena&);
 QTF_INSTANTIATE_BLOCK(float)
 QTF_INSTANTIATE_BLOCK(double)

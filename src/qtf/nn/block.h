@@ -9,6 +9,7 @@
 #include "qtf/base/arena.h"
 #include "qtf/base/team.h"
 #include "qtf/nn/kv_cache.h"
+#include "qtf/nn/level_rows.h"
 #include "qtf/nn/linear.h"
 #include "qtf/nn/norm.h"
 
@@ -75,6 +76,9 @@ struct BlockSaved {
   const T* x = nullptr;
   T *norm1_stats, *norm1, *qkv, *qkv_saved, *log_sum_exp, *attended, *out_saved;
   T *x_mid, *norm2_stats, *norm2, *up, *up_saved, *hidden, *down_saved;
+  /// Levels of the output projection and the feed-forward layer; attended, norm2, up and hidden lie in its
+  /// order.
+  LevelRows levels;
 };
 
 template <class T>
@@ -94,12 +98,28 @@ class MidLayer {
   virtual void backward(const Pass<T>& pass, Matrix<T> dx, T* gradients, Arena& arena) = 0;
 };
 
+/// What picks a nested level for every row once a block's attention is known: that of the block's output
+/// projection and feed-forward layer.
+template <class T>
+class LevelChooser {
+ public:
+  virtual ~LevelChooser() = default;
+
+  /// Whether it picks levels in this block. The same for all members of a team.
+  virtual bool governs(int64_t layer) const = 0;
+
+  /// levels[rows] = 1 (the smallest) or more. entropy[rows]: the block's attention entropies; x[rows, D]: the
+  /// block's input. In block_decode every member of the team calls it with the same rows.
+  virtual void choose(const Pass<T>& pass, int64_t layer, const T* entropy, ConstMatrix<T> x, uint8_t* levels,
+                      Arena& arena) = 0;
+};
+
 /// How one pass over some rows runs.
 template <class T>
 struct Pass {
   std::span<const Segment<T>> segments;
   int64_t rows = 0;
-  int level = 0;  ///< of nested maps, 0: the largest
+  int level = 0;  ///< of nested maps, 0: the largest; where `chooser` governs, not of what it picks for
   Dropout dropout;
   TeamMember* team = nullptr;  ///< of workers that extend the same caches, each by rows of its own
   /// Where each layer writes its attention entropies (nn/attention.h), entropy[layer][row]; a null pointer,
@@ -107,7 +127,9 @@ struct Pass {
   std::span<T* const> entropy = {};
   MidLayer<T>* middle = nullptr;  ///< of one block, or null
   int64_t middle_layer = -1;      ///< of which one
+  LevelChooser<T>* chooser = nullptr;
 
+  bool chooses(int64_t layer) const { return chooser && chooser->governs(layer); }
   bool has_middle(int64_t layer) const { return middle && middle_layer == layer; }
   T* entropy_of(int64_t layer) const {
     return layer < static_cast<int64_t>(entropy.size()) ? entropy[static_cast<size_t>(layer)] : nullptr;
@@ -123,6 +145,11 @@ void block_forward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T
 template <class T>
 void block_backward(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer,
                     const BlockSaved<T>& saved, Matrix<T> dx, T* gradients, Arena& arena);
+
+/// The levels of a block's maps after its attention: the chooser's, where it governs, else the pass'.
+template <class T>
+LevelRows levels_after_attention(const Pass<T>& pass, int64_t layer, const T* entropy, ConstMatrix<T> x,
+                                 Arena& arena);
 
 /// Where a head's numbers of a segment's rows begin, one a row, in arrays of [rows, heads] numbers.
 template <class T>

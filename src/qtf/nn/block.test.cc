@@ -72,11 +72,13 @@ struct Fixture {
   }
 
   std::vector<T> forward(const std::vector<T>& x, std::span<const Segment<T>> segments, Dropout dropout,
-                         BlockSaved<T>* saved = nullptr, int level = 0) {
+                         BlockSaved<T>* saved = nullptr, int level = 0, LevelChooser<T>* chooser = nullptr) {
     const auto rows = static_cast<int64_t>(x.size()) / kWidth;
     std::vector<T> y(x.size());
-    block_forward<T>(block, spec, {segments, rows, level, dropout}, kLayer, {x.data(), rows, kWidth},
-                     {y.data(), rows, kWidth}, saved, arena);
+    Pass<T> pass{segments, rows, level, dropout};
+    pass.chooser = chooser;
+    block_forward<T>(block, spec, pass, kLayer, {x.data(), rows, kWidth}, {y.data(), rows, kWidth}, saved,
+                     arena);
     return y;
   }
   KvCache<T> make_cache() const { return {kLayer + 1, spec.kv_heads, spec.head_dim, kContext}; }
@@ -120,6 +122,71 @@ TEST(Block, GradientsEqualCentralDifferences) {
     for (double& g : gradients) g -= 3;
     EXPECT_LT(gradient_error(x, dx, loss), 1e-7) << c.name;
     EXPECT_LT(gradient_error(f.weights, gradients, loss, 150), 1e-7) << c.name;
+  }
+}
+
+/// Levels as a list says, whatever the entropies are.
+template <class T>
+struct ListedLevels final : LevelChooser<T> {
+  explicit ListedLevels(std::vector<uint8_t> list) : levels(std::move(list)) {}
+  bool governs(int64_t layer) const override { return layer == Fixture<T>::kLayer; }
+  void choose(const Pass<T>& pass, int64_t, const T* entropy, ConstMatrix<T> x, uint8_t* out,
+              Arena&) override {
+    EXPECT_EQ(x.rows, pass.rows);
+    for (int64_t i = 0; i < pass.rows; ++i) EXPECT_TRUE(entropy[i] >= 0 && entropy[i] <= 1);
+    std::copy(levels.begin(), levels.end(), out);
+  }
+  std::vector<uint8_t> levels;
+};
+
+const std::vector<Segment<double>> kFourAndFive = {{0, 4, 0, nullptr}, {4, 5, 0, nullptr}};
+
+TEST(Block, ARowAtALevelIsWhatAllAtThatLevelGive) {
+  for (const bool llama : {true, false}) {
+    Fixture<double> f(llama, "chain:rank=6,levels=1x3x4x6");
+    const auto x = random_values<double>(9 * kWidth, 1);
+    for (const std::vector<uint8_t>& levels : {std::vector<uint8_t>{4, 1, 3, 1, 2, 4, 4, 1, 3},
+                                               std::vector<uint8_t>(9, 2), std::vector<uint8_t>(9, 4)}) {
+      ListedLevels<double> chooser(levels);
+      const auto mixed = f.forward(x, kFourAndFive, {}, nullptr, 0, &chooser);
+      for (size_t row = 0; row < levels.size(); ++row) {
+        const auto all = f.forward(x, kFourAndFive, {}, nullptr, levels[row]);
+        const auto at = static_cast<std::ptrdiff_t>(row * kWidth);
+        EXPECT_TRUE(std::equal(mixed.begin() + at, mixed.begin() + at + kWidth, all.begin() + at)) << row;
+      }
+    }
+  }
+}
+
+// With the levels fixed: no gradient goes where a row's level does not reach.
+TEST(Block, GradientsOfRowsAtSeveralLevelsEqualCentralDifferences) {
+  for (const bool llama : {true, false}) {
+    for (const double rate : {0.0, 0.4}) {
+      Fixture<double> f(llama, "chain:rank=6,levels=1x3x4x6");
+      ListedLevels<double> chooser({3, 1, 2, 1, 2, 3, 3, 1, 2});
+      auto x = random_values<double>(9 * kWidth, 1);
+      const auto dy = random_values<double>(9 * kWidth, 2);
+      const Dropout dropout{rate, 5, 11};
+      const auto loss = [&] {
+        f.prepare();
+        return inner_product(f.forward(x, kFourAndFive, dropout, nullptr, 0, &chooser), dy);
+      };
+      BlockSaved<double> saved;
+      EXPECT_EQ(f.forward(x, kFourAndFive, dropout, &saved, 0, &chooser),
+                f.forward(x, kFourAndFive, dropout, nullptr, 0, &chooser));
+      auto dx = dy;
+      std::vector<double> gradients(f.weights.size());
+      Pass<double> pass{kFourAndFive, 9, 0, dropout};
+      pass.chooser = &chooser;
+      block_backward<double>(f.block, f.spec, pass, f.kLayer, saved, {dx.data(), 9, kWidth}, gradients.data(),
+                             f.arena);
+      EXPECT_LT(gradient_error(x, dx, loss), 1e-7) << llama << " " << rate;
+      EXPECT_LT(gradient_error(f.weights, gradients, loss, 150), 1e-7) << llama << " " << rate;
+      // V's rows 4 and 5 of the last map, of rank 6, belong to level 4, which no row took.
+      const double* v = gradients.data() + f.block.down.map_gradient + kWidth * 6;
+      EXPECT_TRUE(std::all_of(v + 4 * kHidden, v + 6 * kHidden, [](double g) { return g == 0; }));
+      EXPECT_TRUE(std::any_of(v, v + 4 * kHidden, [](double g) { return g != 0; }));
+    }
   }
 }
 

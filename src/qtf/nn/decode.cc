@@ -14,13 +14,24 @@ namespace qtf::nn {
 
 namespace {
 
-/// Layers with one input, outputs side by side in y.
+/// linear_columns() for rows at several levels.
 template <class T>
-void fan_columns(const std::vector<Linear<T>>& layers, ConstMatrix<T> x, Matrix<T> y, int level,
+void linear_columns(const Linear<T>& layer, ConstMatrix<T> x, Matrix<T> y, std::span<const LevelGroup> groups,
+                    TeamMember& team, T* shared, Arena& scratch) {
+  if (!layer.has_levels()) return linear_columns<T>(layer, x, y, 0, team, shared, scratch);
+  for (const LevelGroup& group : groups) {
+    linear_columns<T>(layer, x.row_block(group.first, group.rows), y.row_block(group.first, group.rows),
+                      group.level, team, shared + layer.map->shared_size(group.first), scratch);
+  }
+}
+
+/// Layers with one input, outputs side by side in y. levels: one, or the rows' groups.
+template <class T, class Levels>
+void fan_columns(const std::vector<Linear<T>>& layers, ConstMatrix<T> x, Matrix<T> y, const Levels& levels,
                  TeamMember& team, T* shared, Arena& scratch) {
   int64_t column = 0;
   for (const auto& layer : layers) {
-    linear_columns(layer, x, y.col_block(column, layer.out()), level, team, shared, scratch);
+    linear_columns<T>(layer, x, y.col_block(column, layer.out()), levels, team, shared, scratch);
     column += layer.out();
     shared += layer.map->shared_size(x.rows);  // slower members may still read the layer's before
   }
@@ -39,6 +50,13 @@ Matrix<T> normalised(const Norm<T>& norm, ConstMatrix<T> x, Arena& scratch) {
   const Matrix<T> y(scratch.allocate<T>(x.rows * x.cols), x.rows, x.cols);
   norm_forward(norm, x, y, scratch.allocate<T>(norm.stats_size(x.rows)));
   return y;
+}
+
+/// put_back() of this member's columns.
+template <class T>
+void put_columns_back(const LevelRows& levels, ConstMatrix<T> sorted, Matrix<T> y, const TeamMember& team) {
+  const Range columns = team.part(y.cols, kColumnGrain);
+  put_back<T>(levels, sorted, y, columns.begin, columns.end);
 }
 
 /// sum += a in this member's columns.
@@ -173,32 +191,39 @@ void block_decode(const Block<T>& block, const BlockSpec<T>& spec, const Pass<T>
   const ConstMatrix<T> norm1 = normalised(block.attention_norm, x, scratch);
   {
     const ProfileScope profile(kProjections);
-    fan_columns(block.qkv, norm1, s.qkv, pass.level, team, s.shared, scratch);
+    fan_columns<T>(block.qkv, norm1, s.qkv, pass.level, team, s.shared, scratch);
   }
   team.barrier();
   T* const asked = pass.entropy_of(layer);
   // What decides between the halves needs them on every member, which is less work than a barrier.
-  const bool middle = pass.has_middle(layer);
-  T* const entropy = middle ? scratch.allocate<T>(pass.rows) : team.index() == 0 ? asked : nullptr;
-  attend_part(spec, pass, layer, s.qkv, s.attended, asked || middle ? s.nats : nullptr, scratch);
+  const bool middle = pass.has_middle(layer), on_all = middle || pass.chooses(layer);
+  T* const entropy = on_all ? scratch.allocate<T>(pass.rows) : team.index() == 0 ? asked : nullptr;
+  attend_part(spec, pass, layer, s.qkv, s.attended, asked || on_all ? s.nats : nullptr, scratch);
   team.barrier();
   if (entropy) {
     for (const auto& segment : pass.segments) segment_entropies(spec, segment, s.nats, entropy);
-    if (middle && asked && team.index() == 0) std::copy_n(entropy, pass.rows, asked);
+    if (on_all && asked && team.index() == 0) std::copy_n(entropy, pass.rows, asked);
   }
+  // Every member decides for itself and, where levels differ, sorts rows for itself.
+  const LevelRows levels = levels_after_attention(pass, layer, entropy, x, scratch);
   {
     const ProfileScope profile(kProjections);
-    linear_columns<T>(block.attention_out, s.attended, s.x_mid, pass.level, team, s.shared, scratch);
+    const Matrix<T> out = room_in_order(levels, s.x_mid, scratch);
+    linear_columns<T>(block.attention_out, in_order(levels, s.attended, scratch), out, levels.groups, team,
+                      s.shared, scratch);
+    put_columns_back<T>(levels, out, s.x_mid, team);
   }
   add_columns(x, s.x_mid, team);
   team.barrier();
   if (middle) pass.middle->forward(pass, entropy, s.x_mid, scratch);
-  const ConstMatrix<T> norm2 = normalised<T>(block.feed_forward_norm, s.x_mid, scratch);
+  const Matrix<T> norm2 = normalised<T>(block.feed_forward_norm, s.x_mid, scratch);
   const ProfileScope profile(kFeedForward);
-  fan_columns(block.up, norm2, s.up, pass.level, team, s.shared, scratch);
+  fan_columns<T>(block.up, in_order(levels, norm2, scratch), s.up, levels.groups, team, s.shared, scratch);
   activate_columns(spec.activation, s.up, s.hidden, team);
   team.barrier();
-  linear_columns<T>(block.down, s.hidden, y, pass.level, team, s.shared, scratch);
+  const Matrix<T> out = room_in_order(levels, y, scratch);
+  linear_columns<T>(block.down, s.hidden, out, levels.groups, team, s.shared, scratch);
+  put_columns_back<T>(levels, out, y, team);
   add_columns<T>(s.x_mid, y, team);
   team.barrier();
 }

@@ -21,7 +21,8 @@ class KvCache {
         capacity_(capacity),
         keys_(static_cast<size_t>(layers * kv_heads * head_dim * capacity)),
         values_(keys_.size()),
-        routed_(static_cast<size_t>(capacity) + 1) {}
+        routed_(static_cast<size_t>(capacity) + 1),
+        levels_(static_cast<size_t>(layers * capacity)) {}
 
   int64_t length() const { return length_; }
   int64_t capacity() const { return capacity_; }
@@ -47,6 +48,14 @@ class KvCache {
     routed_[static_cast<size_t>(position) + 1] = routed_[static_cast<size_t>(position)] + routed;
   }
 
+  /// The nested level that the token at `position` took in a layer, 0 where none was chosen for it.
+  uint8_t level(int64_t layer, int64_t position) const {
+    return levels_[static_cast<size_t>(layer * capacity_ + position)];
+  }
+  void keep_level(int64_t layer, int64_t position, uint8_t level) {
+    levels_[static_cast<size_t>(layer * capacity_ + position)] = level;
+  }
+
   /// [head_dim, length].
   ConstMatrix<T> keys_t(int64_t layer, int64_t head, int64_t length) const {
     return {keys_.data() + offset(layer, head), head_dim_, length, capacity_};
@@ -65,6 +74,7 @@ class KvCache {
   int64_t length_ = 0;
   AlignedVector<T> keys_, values_;
   std::vector<int32_t> routed_;  // [capacity + 1], of the tokens before each position
+  std::vector<uint8_t> levels_;  // [layers, capacity]
 };
 
 }  // namespace qtf::nn

@@ -41,6 +41,16 @@ TEST(KvCache, GivesBackWhatWasStored) {
   }
 }
 
+TEST(KvCache, KeepsLevelsOfEveryLayer) {
+  KvCache<float> cache(2, 1, 2, 3);
+  cache.keep_level(0, 2, 4);
+  cache.keep_level(1, 0, 3);
+  EXPECT_EQ(cache.level(0, 2), 4);
+  EXPECT_EQ(cache.level(1, 0), 3);
+  EXPECT_EQ(cache.level(0, 0), 0);
+  EXPECT_EQ(cache.level(1, 2), 0);
+}
+
 TEST(KvCache, CountsItsTokens) {
   KvCache<double> cache(1, 1, 2, 8);
   EXPECT_EQ(cache.length(), 0);

@@ -32,10 +32,38 @@ void linear_backward(const Linear<T>& layer, ConstMatrix<T> dy, ConstMatrix<T> x
   kernels::add_column_sums<T>(dy.rows, dy.cols, dy.data, dy.row_stride, gradients + layer.bias_gradient);
 }
 
+template <class T>
+void linear_forward(const Linear<T>& layer, ConstMatrix<T> x, Matrix<T> y, T* saved,
+                    std::span<const LevelGroup> groups, Arena& scratch) {
+  if (!layer.has_levels()) return linear_forward<T>(layer, x, y, saved, 0, scratch);
+  for (const LevelGroup& group : groups) {
+    T* part = saved ? saved + layer.map->saved_size(group.first) : nullptr;
+    linear_forward<T>(layer, x.row_block(group.first, group.rows), y.row_block(group.first, group.rows), part,
+                      group.level, scratch);
+  }
+}
+
+template <class T>
+void linear_backward(const Linear<T>& layer, ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved,
+                     Matrix<T> dx, Into into_dx, T* gradients, std::span<const LevelGroup> groups,
+                     Arena& scratch) {
+  if (!layer.has_levels()) return linear_backward<T>(layer, dy, x, saved, dx, into_dx, gradients, 0, scratch);
+  for (const LevelGroup& group : groups) {
+    const Matrix<T> part = dx.data ? dx.row_block(group.first, group.rows) : dx;
+    linear_backward<T>(layer, dy.row_block(group.first, group.rows), x.row_block(group.first, group.rows),
+                       saved + layer.map->saved_size(group.first), part, into_dx, gradients, group.level,
+                       scratch);
+  }
+}
+
 #define QTF_INSTANTIATE_LINEAR(T)                                                                         \
   template void linear_forward<T>(const Linear<T>&, ConstMatrix<T>, Matrix<T>, T*, int, Arena&);          \
   template void linear_backward<T>(const Linear<T>&, ConstMatrix<T>, ConstMatrix<T>, const T*, Matrix<T>, \
-                                   Into, T*, int, Arena&);
+                                   Into, T*, int, Arena&);                                                \
+  template void linear_forward<T>(const Linear<T>&, ConstMatrix<T>, Matrix<T>, T*,                        \
+                                  std::span<const LevelGroup>, Arena&);                                   \
+  template void linear_backward<T>(const Linear<T>&, ConstMatrix<T>, ConstMatrix<T>, const T*, Matrix<T>, \
+                                   Into, T*, std::span<const LevelGroup>, Arena&);
 QTF_INSTANTIATE_LINEAR(float)
 QTF_INSTANTIATE_LINEAR(double)
 #undef QTF_INSTANTIATE_LINEAR

@@ -1,8 +1,11 @@
 // A linear layer: a weight map of any shape and, in the GPT-2 family, a bias.
 #pragma once
 
+#include <algorithm>
 #include <memory>
+#include <span>
 
+#include "qtf/nn/level_rows.h"
 #include "qtf/tt/linear_map.h"
 
 namespace qtf::nn {
@@ -20,8 +23,9 @@ struct Linear {
 
   int64_t out() const { return map->shape().out; }
   int64_t in() const { return map->shape().in; }
-  /// `level` where this map has levels, else its only one.
-  int level(int level) const { return map->shape().levels.empty() ? 0 : level; }
+  bool has_levels() const { return !map->shape().levels.empty(); }
+  /// `level` where this map has levels, else its only one; its largest where it has fewer.
+  int level(int level) const { return has_levels() ? std::min(level, tt::level_count(map->shape())) : 0; }
 };
 
 /// y[M, out] = x[M, in]·Wᵀ + bias. saved: map->saved_size(M) numbers for backward, or null.
@@ -33,5 +37,14 @@ void linear_forward(const Linear<T>& layer, ConstMatrix<T> x, Matrix<T> y, T* sa
 template <class T>
 void linear_backward(const Linear<T>& layer, ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved,
                      Matrix<T> dx, Into into_dx, T* gradients, int level, Arena& scratch);
+
+/// The same for rows at several levels. `saved` is as large, and one level's rows alone give the same bits.
+template <class T>
+void linear_forward(const Linear<T>& layer, ConstMatrix<T> x, Matrix<T> y, T* saved,
+                    std::span<const LevelGroup> groups, Arena& scratch);
+template <class T>
+void linear_backward(const Linear<T>& layer, ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved,
+                     Matrix<T> dx, Into into_dx, T* gradients, std::span<const LevelGroup> groups,
+                     Arena& scratch);
 
 }  // namespace qtf::nn
