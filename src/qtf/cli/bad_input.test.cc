@@ -60,6 +60,54 @@ class BadInput : public testing::Test {
   const Workplace place_;
 };
 
+TEST_F(BadInput, RankPolicies) {
+  const std::string dense = place_.train("dense");
+  const std::string nested = place_.train("nested", {"--shape", "ffn=chain:rank=8", "--levels", "4"});
+  auto uncalibrated = nlohmann::json::parse(read_file(nested + "/config.json"));
+  uncalibrated.at("qtf").erase("rank_policy");
+  fs::copy(nested, place_ / "raw");
+  place_.write("raw/config.json", uncalibrated.dump());
+  const struct {
+    std::string model;
+    Words more;
+    std::string reason;
+  } cases[] = {
+      {dense, {"--rank-policy", "entropy"}, "no nested levels to choose from; make them with"},
+      {dense, {"--rank-policy", "fixed:1"}, "no nested levels"},
+      {dense, {"--mean-rank", "0.5"}, "no nested levels"},
+      {place_ / "raw",
+       {"--rank-policy", "entropy"},
+       "not calibrated for the policy entropy; do it once with qtf calibrate"},
+      {nested, {"--rank-policy", "entopy"}, "unknown policy 'entopy' (did you mean entropy?)"},
+      {nested, {"--rank-policy", "fixed:5"}, "must be 1 (the smallest) to 4"},
+      {nested, {"--rank-policy", "fixed:0"}, "must be 1 (the smallest) to 4"},
+      {nested, {"--rank-policy", "fixed"}, "unknown policy 'fixed'"},
+      {nested, {"--mean-rank", "0"}, "above 0 and below 1, got 0"},
+      {nested, {"--mean-rank", "1"}, "above 0 and below 1, got 1"},
+      {nested, {"--mean-rank", "-0.5"}, "above 0 and below 1, got -0.5"},
+      {nested, {"--mean-rank", "nan"}, "--mean-rank"},
+      {nested, {"--mean-rank", "1e-12"}, "above 0 and below 1"},
+      {nested, {"--alpha", "-1"}, "--alpha"},
+      {nested, {"--hysteresis", "1.5"}, "--hysteresis"},
+      {nested,
+       {"--rank-policy", "fixed:2", "--mean-rank", "0.5"},
+       "leave --mean-rank, --alpha and --hysteresis out"},
+      {nested, {"--rank-policy", "entropy", "--rank-seed", "2"}, "--rank-seed is for --rank-policy random"},
+      {nested, {"--rank-seed", "2"}, "--rank-seed is for --rank-policy random"},
+  };
+  for (const auto& c : cases) {
+    refuse(Words{"eval", c.model, "--text", place_.book()} + c.more, c.reason);
+    refuse(Words{"generate", c.model, "--prompt", "A"} + c.more, c.reason);
+  }
+  const Words calibrate = {"calibrate", nested, "--text", place_.book()};
+  refuse(calibrate + Words{"--mean-rank", "1"}, "above 0 and below 1");
+  refuse(calibrate + Words{"--hysteresis", "-1"}, "--hysteresis");
+  refuse(calibrate + Words{"--tokens", "1"}, "--tokens");
+  refuse({"calibrate", dense, "--text", place_.book()}, "no nested levels");
+  refuse({"calibrate", nested, "--text", place_.write("one.txt", "x")}, "give more text");
+  refuse({"calibrate", place_.book(), "--text", place_.book()}, "is no model folder");
+}
+
 TEST_F(BadInput, Texts) {
   const std::string model = place_.train("model");
   fs::create_directory(place_ / "empty_folder");

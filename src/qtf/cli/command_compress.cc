@@ -16,6 +16,7 @@
 #include "qtf/compress/compress.h"
 #include "qtf/compress/healing.h"
 #include "qtf/model/execution_plan.h"
+#include "qtf/model/rank_calibration.h"
 #include "qtf/text/corpus.h"
 #include "qtf/text/token_file.h"
 
@@ -252,6 +253,17 @@ model::ExecutionPlan plan_execution(model::Transformer<float>& model, const mode
   return plan;
 }
 
+/// The configuration to store: with a rank policy, where there are levels to choose from and a text to fit it
+/// to.
+model::ModelConfig with_rank_policy(const model::Transformer<float>& model, const Sequences& text,
+                                    std::string& records, ThreadPool& pool) {
+  model::ModelConfig config = model.config();
+  if (!model::has_rank_choice(config) || text.rows() <= text.count()) return config;
+  config.rank_policy = model::calibrate_ranks(model, text.tokens, text.ends, {}, pool);
+  records += model::decisions(*config.rank_policy, config);
+  return config;
+}
+
 void print_compression(const CompressionReport& report, const fs::path& out, std::ostream& stream) {
   const int64_t parameters = model::parameter_count(report.config);
   const int64_t dense = model::dense_parameter_count(report.config);
@@ -358,7 +370,8 @@ void run_compress(const Arguments& arguments, const Streams& streams) {
     }
   }
   const model::Transformer<float>& model = healed ? *healed : *result.model;
-  model::save_description(folder.path(), model.config(), *loaded.tokenizer);
+  model::save_description(folder.path(), with_rank_policy(model, input.text, result.decisions, pool),
+                          *loaded.tokenizer);
   model::save_weights(folder.path(), model.layout(), model.parameters());
   compress::save_calibration(folder / "calibration.safetensors", calibration);
   write_file_atomically(folder / "decisions.jsonl", result.decisions);
@@ -376,6 +389,8 @@ void run_compress(const Arguments& arguments, const Streams& streams) {
     streams.out << json.dump() << "\n";
   else
     print_compression(report, out, streams.out);
+  if (input.stored && model::has_rank_choice(report.config))
+    streams.err << "Without a text the ranks have no policy yet; qtf calibrate gives them one\n";
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "qtf/base/file.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/profile_table.h"
+#include "qtf/cli/rank_options.h"
 #include "qtf/text/corpus.h"
 #include "qtf/train/evaluate.h"
 
@@ -51,7 +52,8 @@ Measured measure_text(const Arguments& arguments, const model::LoadedModel& load
   return measured;
 }
 
-nlohmann::ordered_json to_json(const Measured& m, const model::LoadedModel& loaded, bool against) {
+nlohmann::ordered_json to_json(const Measured& m, const model::LoadedModel& loaded,
+                               const model::RankScheduler* scheduler, bool against) {
   const train::Evaluation& e = m.evaluation;
   nlohmann::ordered_json json = {
       {"nats_per_token", e.nats_per_token},
@@ -72,6 +74,7 @@ nlohmann::ordered_json to_json(const Measured& m, const model::LoadedModel& load
     json["routed_share"] = e.routed_share;
     json["circuit_entropy"] = e.circuit_entropy;
   }
+  if (scheduler) json["ranks"] = ranks_json(*scheduler, e.ranks);
   if (against) {
     json["kl_divergence"] = e.kl_divergence, json["same_top"] = e.same_top;
     json["difference"] = e.difference, json["difference_stderr"] = e.difference_error;
@@ -117,16 +120,21 @@ void set_measurement(const Arguments& arguments, model::Transformer<float>& mode
   model.quantum()->set_measurement(measurement);
 }
 
-/// One JSON object a token.
-void write_trace(const std::filesystem::path& path, const train::Evaluation& e, int64_t layer) {
+/// One JSON object a token and layer. level: what ran where no scheduler chose.
+void write_trace(const std::filesystem::path& path, const train::Evaluation& e,
+                 const model::ModelConfig& config, int level) {
+  const int levels = model::level_count(config);
   std::string lines;
-  for (const train::TokenRoute& route : e.routes) {
-    nlohmann::ordered_json line = {{"sequence", route.sequence},
-                                   {"position", route.position},
-                                   {"layer", layer},
-                                   {"entropy", route.entropy},
-                                   {"routed", route.routed}};
-    if (route.routed) line["circuit_entropy"] = route.circuit_entropy;
+  for (const train::TokenTrace& token : e.trace) {
+    const int own = token.level ? token.level : level ? level : levels;
+    nlohmann::ordered_json line = {{"sequence", token.sequence},
+                                   {"position", token.position},
+                                   {"layer", token.layer},
+                                   {"entropy", token.entropy},
+                                   {"level", own}};
+    if (const double rank = model::block_rank(config, token.layer, own); rank > 0) line["rank"] = rank;
+    if (token.routed) line["routed"] = *token.routed;
+    if (token.routed.value_or(false)) line["circuit_entropy"] = token.circuit_entropy;
     lines += line.dump() + "\n";
   }
   write_file_atomically(path, lines);
@@ -151,10 +159,8 @@ void run_eval(const Arguments& arguments, const Streams& streams) {
   options.level = read_level(arguments, loaded.model->config(), "eval");
   options.circuit_entropy = loaded.model->quantum() != nullptr;
   options.trace = arguments.given("--trace");
-  if (options.trace && !loaded.model->quantum()) {
-    throw_input_error("eval", "--trace tells what a quantum layer's router did, and {} has none",
-                      arguments.text("MODEL"));
-  }
+  const auto scheduler = read_rank_scheduler(arguments, loaded.model->config());
+  options.scheduler = scheduler.get();
   set_measurement(arguments, *loaded.model);
   const auto measure = arguments.given("--separator") ? measure_documents : measure_text;
   std::optional<Profile> profile;
@@ -162,12 +168,14 @@ void run_eval(const Arguments& arguments, const Streams& streams) {
   const Measured measured = measure(arguments, loaded, other.model.get(), options, pool);
   if (profile) streams.err << measured_profile(profile, pool);
   if (options.trace)
-    write_trace(arguments.text("--trace"), measured.evaluation, loaded.model->quantum()->block());
-  const auto json = to_json(measured, loaded, arguments.given("--against"));
+    write_trace(arguments.text("--trace"), measured.evaluation, loaded.model->config(), options.level);
+  const auto json = to_json(measured, loaded, scheduler.get(), arguments.given("--against"));
   if (arguments.flag("--json")) {
     streams.out << json.dump() << "\n";
   } else {
     print_measured(json, streams.out);
+    if (scheduler)
+      streams.out << fmt::format("ranks            {}\n", ranks_text(*scheduler, measured.evaluation.ranks));
   }
 }
 
@@ -213,6 +221,11 @@ const Command kEvalCommand{
           .help = "nested level, 1 the smallest; 0: the largest",
           .min = 0,
           .max = 4},
+         rank_policy_option(),
+         mean_rank_option(),
+         alpha_option(),
+         hysteresis_option(),
+         rank_seed_option(),
          {.name = "--shots",
           .type = ValueType::integer,
           .value = "N",
@@ -231,7 +244,8 @@ const Command kEvalCommand{
           .min = 0},
          {.name = "--trace",
           .value = "FILE",
-          .help = "write a JSON line a token: entropy, whether it was routed, its state's entanglement"},
+          .help = "write a JSON line a token and layer: attention entropy, level, rank and, in the quantum "
+                  "layer's block, whether it was routed and its state's entanglement"},
          {.name = "--threads",
           .type = ValueType::integer,
           .value = "N",

@@ -50,9 +50,13 @@ TEST_F(Eval, TellsOfTheQuantumLayer) {
   EXPECT_GT(e.at("circuit_entropy"), 0);
   std::istringstream lines(read_file(trace));
   int64_t tokens = 0, routed = 0;
-  for (std::string line; std::getline(lines, line); ++tokens) {
+  for (std::string line; std::getline(lines, line);) {
     const json token = json::parse(line);
-    EXPECT_EQ(token.at("layer"), 1);
+    EXPECT_EQ(token.contains("routed"), token.at("layer") == 1) << "the layer is in block 1 of 3";
+    EXPECT_EQ(token.at("level"), 1);
+    EXPECT_FALSE(token.contains("rank")) << "no map has levels";
+    if (token.at("layer") != 1) continue;
+    ++tokens;
     EXPECT_EQ(token.contains("circuit_entropy"), token.at("routed").get<bool>());
     routed += token.at("routed").get<bool>();
   }
@@ -97,6 +101,81 @@ TEST_F(Eval, ALayerComesAfterADenseStart) {
   EXPECT_EQ(info.at("quantum").at("qubits"), 2);
   EXPECT_GT(info.at("ratio"), 1.2);
   EXPECT_TRUE(eval({}, model).contains("routed_share"));
+}
+
+/// A trained model with four nested levels, which training has calibrated.
+class EvalRanks : public testing::Test {
+ protected:
+  json eval(const std::vector<std::string>& more) const {
+    std::vector<std::string> args = {"eval", model_, "--text", place_.book()};
+    args.insert(args.end(), more.begin(), more.end());
+    return call_json(args);
+  }
+
+  const Workplace place_;
+  const std::string model_ =
+      place_.train("nested", {"--shape", "ffn=chain:rank=8", "--levels", "4", "--steps", "30"});
+};
+
+TEST_F(EvalRanks, TellTheMixThatAPolicyCameTo) {
+  EXPECT_FALSE(eval({}).contains("ranks"));
+  for (const char* policy : {"entropy", "random"}) {
+    const json ranks = eval({"--rank-policy", policy, "--mean-rank", "0.4"}).at("ranks");
+    EXPECT_EQ(ranks.at("policy"), policy);
+    EXPECT_EQ(ranks.at("asked_mean_rank"), 0.4);
+    // A first token of 32, or of 16 new ones, takes the largest; the validation text is another.
+    EXPECT_NEAR(ranks.at("mean_rank"), 0.4, 0.12) << policy;
+    double shares = 0, mean = 0;
+    for (size_t level = 0; level < 4; ++level) {
+      shares += ranks.at("level_shares")[level].get<double>();
+      mean += ranks.at("level_shares")[level].get<double>() * static_cast<double>(level) / 3;
+    }
+    EXPECT_NEAR(shares, 1, 1e-9);
+    EXPECT_NEAR(mean, ranks.at("mean_rank"), 1e-6) << "equal steps";
+  }
+  EXPECT_EQ(eval({"--mean-rank", "0.4"}).at("ranks").at("policy"), "entropy") << "the model's own";
+  const std::string text = call({"eval", model_, "--text", place_.book(), "--mean-rank", "0.4"}).out;
+  EXPECT_NE(text.find("ranks            entropy, mean rank 0."), std::string::npos) << text;
+  EXPECT_NE(text.find("(asked 0.400); levels 1 to 4: "), std::string::npos) << text;
+}
+
+TEST_F(EvalRanks, FixedIsTheLevel) {
+  for (const char* level : {"1", "2", "3", "4"}) {
+    const json fixed = eval({"--rank-policy", std::string("fixed:") + level});
+    EXPECT_EQ(fixed.at("nats_per_token"), eval({"--level", level}).at("nats_per_token")) << level;
+    EXPECT_EQ(fixed.at("ranks").at("policy"), std::string("fixed:") + level);
+    EXPECT_FALSE(fixed.at("ranks").contains("asked_mean_rank"));
+  }
+}
+
+TEST_F(EvalRanks, SeedsAndHysteresisCount) {
+  const auto nats = [&](const std::vector<std::string>& more) { return eval(more).at("nats_per_token"); };
+  EXPECT_NE(nats({"--rank-policy", "random"}), nats({"--rank-policy", "random", "--rank-seed", "2"}));
+  EXPECT_NE(nats({"--rank-policy", "entropy"}), nats({"--rank-policy", "entropy", "--hysteresis", "0.2"}));
+  EXPECT_EQ(nats({"--rank-policy", "entropy", "--threads", "1"}),
+            nats({"--rank-policy", "entropy", "--threads", "2"}));
+}
+
+TEST_F(EvalRanks, TraceHasEveryTokenAndLayer) {
+  const std::string trace = place_ / "trace.jsonl";
+  const json ranks = eval({"--rank-policy", "entropy", "--trace", trace}).at("ranks");
+  std::istringstream lines(read_file(trace));
+  int64_t count = 0, at_top = 0, position = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const json token = json::parse(line);
+    EXPECT_EQ(token.at("layer"), count % 3);
+    if (count % 3 > 0) {
+      EXPECT_EQ(token.at("position"), position);
+    }
+    position = token.at("position");
+    const int level = token.at("level");
+    EXPECT_EQ(token.at("rank"), 2 * level) << "ranks 2, 4, 6, 8";
+    EXPECT_TRUE(position > 0 || (level == 4 && token.at("entropy") == 1));
+    at_top += level == 4;
+  }
+  EXPECT_DOUBLE_EQ(ranks.at("level_shares")[3], static_cast<double>(at_top) / static_cast<double>(count));
+  eval({"--level", "2", "--trace", trace});
+  EXPECT_EQ(json::parse(read_file(trace).substr(0, read_file(trace).find('\n'))).at("level"), 2);
 }
 
 TEST_F(Eval, TextSaysTheSame) {

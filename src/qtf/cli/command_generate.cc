@@ -5,6 +5,7 @@
 
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/profile_table.h"
+#include "qtf/cli/rank_options.h"
 #include "qtf/model/generate.h"
 
 namespace qtf::cli {
@@ -27,7 +28,9 @@ model::GenerateOptions read_options(const Arguments& arguments, const model::Mod
 void run_generate(const Arguments& arguments, const Streams& streams) {
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "generate");
-  const model::GenerateOptions options = read_options(arguments, loaded.model->config());
+  model::GenerateOptions options = read_options(arguments, loaded.model->config());
+  const auto scheduler = read_rank_scheduler(arguments, loaded.model->config());
+  options.scheduler = scheduler.get();
   loaded.model->prepare(tt::Use::inference, pool);
   const auto stream = [&](std::string_view piece) { streams.out << piece << std::flush; };
   std::optional<Profile> profile;
@@ -40,6 +43,7 @@ void run_generate(const Arguments& arguments, const Streams& streams) {
   streams.err << fmt::format("prompt {} tokens in {:.1f} ms, {} tokens at {:.0f} tokens/s\n",
                              result.prompt_tokens, 1e3 * result.prompt_seconds, result.tokens.size(),
                              static_cast<double>(result.tokens.size()) / result.decode_seconds);
+  if (scheduler) streams.err << fmt::format("ranks: {}\n", ranks_text(*scheduler, result.ranks));
   if (!loaded.model->quantum()) return;
   streams.err << fmt::format("quantum layer: {} of {} tokens routed ({:.2f} %)\n", result.routed,
                              result.passed,
@@ -112,6 +116,11 @@ const Command kGenerateCommand{
                  .help = "nested level, 1 the smallest; 0: the largest",
                  .min = 0,
                  .max = 4},
+                rank_policy_option(),
+                mean_rank_option(),
+                alpha_option(),
+                hysteresis_option(),
+                rank_seed_option(),
                 {.name = "--threads",
                  .type = ValueType::integer,
                  .value = "N",
@@ -124,7 +133,7 @@ const Command kGenerateCommand{
                  .help = "print on standard error where the time goes"},
                 {.name = "--stats",
                  .type = ValueType::flag,
-                 .help = "print speeds, and the share of routed tokens, on standard error"}},
+                 .help = "print speeds, and the shares of routed tokens and of levels, on standard error"}},
     .run = run_generate,
 };
 

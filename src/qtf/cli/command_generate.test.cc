@@ -56,6 +56,26 @@ TEST_F(Generate, StatsGoToStandardError) {
             call({"generate", model_, "--prompt", "A", "--tokens", "3", "--temperature", "0"}).out);
 }
 
+TEST_F(Generate, RanksFollowAPolicy) {
+  const std::string nested =
+      place_.train("nested", {"--shape", "ffn=chain:rank=8", "--levels", "4", "--steps", "30"});
+  const auto run = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"generate", nested, "--prompt", "Line 1", "--tokens", "60", "--stats"};
+    args.insert(args.end(), more.begin(), more.end());
+    const Result result = call(args);
+    EXPECT_EQ(result.status, 0) << result.err;
+    return result;
+  };
+  const Result entropy = run({"--rank-policy", "entropy", "--mean-rank", "0.3"});
+  EXPECT_NE(entropy.err.find("ranks: entropy, mean rank 0."), std::string::npos) << entropy.err;
+  EXPECT_NE(entropy.err.find("(asked 0.300)"), std::string::npos) << entropy.err;
+  for (const char* threads : {"1", "3"})
+    EXPECT_EQ(run({"--rank-policy", "entropy", "--mean-rank", "0.3", "--threads", threads}).out, entropy.out);
+  EXPECT_EQ(run({"--rank-policy", "fixed:4"}).out, run({}).out);
+  EXPECT_NE(run({"--rank-policy", "fixed:1", "--temperature", "2"}).out, run({"--temperature", "2"}).out);
+  EXPECT_EQ(run({}).err.find("ranks"), std::string::npos);
+}
+
 TEST_F(Generate, TheModelIsItsTokenizerToo) {
   EXPECT_EQ(call({"tokenize", model_, "--text", "Hi"}).out, "72 105\n");
   EXPECT_EQ(call({"tokenize", model_, "--text", "72 105", "--decode"}).out, "Hi\n");

@@ -79,6 +79,7 @@ ordered_json to_json(const model::LoadedModel& loaded) {
                        {"macs_per_token", model::macs_per_token(c, (c.context - 1) / 2)},
                        {"layers", layers}};
   if (c.quantum) json["quantum"] = quantum_json(c);
+  if (c.rank_policy) json["rank_policy"] = model::to_json(*c.rank_policy);
   return json;
 }
 
@@ -100,6 +101,16 @@ void print_quantum(const ordered_json& q, std::ostream& out) {
                        q.at("two_qubit_gates").get<int64_t>(), q.at("depth").get<int64_t>());
   }
   out << "\n";
+}
+
+void print_rank_policy(const ordered_json& policy, std::ostream& out) {
+  const auto share = [&](const char* key) {
+    return policy.at(key).get<double>() / static_cast<double>(adapt::kUnit);
+  };
+  out << fmt::format(
+      "\nranks            calibrated for --rank-policy {}: mean rank {:.3f} of the range, hysteresis "
+      "{:.3f}\n",
+      policy.at("signal").get<std::string>(), share("mean_rank"), share("hysteresis"));
 }
 
 void print_text(const ordered_json& json, std::ostream& out) {
@@ -127,6 +138,7 @@ void print_text(const ordered_json& json, std::ostream& out) {
                        map.at("runs_as").get<std::string>());
   }
   if (json.contains("quantum")) print_quantum(json.at("quantum"), out);
+  if (json.contains("rank_policy")) print_rank_policy(json.at("rank_policy"), out);
 }
 
 void run_info(const Arguments& arguments, const Streams& streams) {

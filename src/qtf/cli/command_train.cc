@@ -9,10 +9,12 @@
 #include "qtf/cli/stop_signal.h"
 #include "qtf/cli/train_parent.h"
 #include "qtf/cli/train_setup.h"
+#include "qtf/compress/sequences.h"
 #include "qtf/model/gauge.h"
 #include "qtf/model/generate.h"
 #include "qtf/model/model_card.h"
 #include "qtf/model/model_folder.h"
+#include "qtf/model/rank_calibration.h"
 #include "qtf/train/metrics.h"
 
 namespace qtf::cli {
@@ -103,6 +105,19 @@ void store_with_fixed_gauge(TrainSetup& setup, ThreadPool& pool) {
   setup.job.model = setup.model.get();
 }
 
+/// Fits the policy of a model with nested levels to the validation text.
+void store_rank_policy(const TrainSetup& setup, ThreadPool& pool) {
+  const model::ModelConfig& config = setup.model->config();
+  if (!model::has_rank_choice(config)) return;
+  const train::TokenRange& valid = setup.job.valid;
+  const compress::Sequences text = compress::windows_of(
+      valid.size(),
+      [&](int64_t first, std::span<int32_t> out) { valid.file->copy(valid.begin + first, out); },
+      config.context, model::kRankCalibrationTokens);
+  const model::RankPolicy policy = model::calibrate_ranks(*setup.model, text.tokens, text.ends, {}, pool);
+  model::save_rank_policy(setup.job.out, policy, config);
+}
+
 /// Trains and leaves a finished folder. `out`: what --resume would be given.
 void train_whole(TrainSetup& setup, const Arguments& settings, const std::string& out, ThreadPool& pool,
                  const Streams& streams) {
@@ -117,6 +132,7 @@ void train_whole(TrainSetup& setup, const Arguments& settings, const std::string
     throw ExitStatus(128 + *summary.interrupted);
   }
   store_with_fixed_gauge(setup, pool);
+  store_rank_policy(setup, pool);
   const model::CardFacts facts = card_facts(setup, summary, settings.text("--train"));
   write_end(setup, summary, facts);
   // The card last: who finds one finds a finished run.

@@ -8,7 +8,7 @@ namespace qtf::cli {
 
 namespace {
 
-constexpr double kSmallest = 0.001;  // share of the time below which a part is not worth a line
+constexpr double kSmallestShare = 0.001;  // share of the time below which a part is not worth a line
 
 std::string line(const ProfileRow& row, double all_seconds, double worker_peak) {
   const std::string name =
@@ -31,7 +31,7 @@ std::string profile_table(const ProfileReport& report, double fma_peak) {
                   report.threads, report.threads == 1 ? "" : "s", worker_peak / 1e9);
   text += fmt::format("  {:34} {:>12} {:>8} {:>8} {:>8}\n", "part", "time", "share", "GFLOP/s", "of peak");
   for (const ProfileRow& row : report.rows)
-    if (row.seconds >= kSmallest * all) text += line(row, all, worker_peak);
+    if (row.seconds >= kSmallestShare * all) text += line(row, all, worker_peak);
   return text;
 }
 

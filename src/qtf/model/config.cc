@@ -177,6 +177,7 @@ void validate(const ModelConfig& c) {
   check_shapes(c);
   if (c.quantum) validate(*c.quantum, "model");
   check_plan(c);
+  if (c.rank_policy) validate(*c.rank_policy, c, "model");
 }
 
 std::string block_prefix(Family family, int64_t layer) {
@@ -252,6 +253,7 @@ tt::WeightShape dense_shape(const MapSpec& map) {
 void clear_shapes(ModelConfig& config) {
   config.shapes.clear();
   config.plan.clear();
+  config.rank_policy.reset();
 }
 
 std::vector<int> merged_levels(const ModelConfig& config, const std::string& map) {
@@ -336,6 +338,7 @@ bool names(std::string_view target, const MapSpec& map) {
 void set_shape(ModelConfig& config, const MapSpec& map, const tt::WeightShape& shape) {
   config.shapes.erase(map.name);
   config.plan.erase(map.name);
+  config.rank_policy.reset();
   if (shape.kind != tt::ShapeKind::dense) config.shapes[map.name] = shape;
 }
 
@@ -383,6 +386,7 @@ void apply_levels(ModelConfig& config, int levels) {
   if (levels < 1 || levels > 4) throw_input_error("levels", "expected 1 to 4 nested levels, got {}", levels);
   bool any = false;
   config.plan.clear();
+  config.rank_policy.reset();
   for (auto& [name, shape] : config.shapes) {
     if (shape.kind != tt::ShapeKind::chain) continue;
     any = true;
@@ -403,6 +407,7 @@ void apply_levels(ModelConfig& config, int levels) {
 
 ModelConfig level_config(ModelConfig config, int level) {
   if (level == 0) return config;
+  config.rank_policy.reset();
   for (auto& [name, shape] : config.shapes) {
     if (shape.levels.empty()) continue;
     const size_t kept = std::min(static_cast<size_t>(level), shape.levels.size());

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "qtf/model/quantum_config.h"
+#include "qtf/model/rank_policy.h"
 #include "qtf/tt/weight_shape.h"
 
 namespace qtf::model {
@@ -38,6 +39,8 @@ struct ModelConfig {
   /// runs as merged matrices; 1 is the smallest, and the only one of a map without levels. Maps that are not
   /// listed run as their factors. Measured for these shapes: whoever changes them drops the plan.
   std::map<std::string, std::vector<int>> plan;
+  /// What picks a token's level, if it was calibrated; whoever changes the shapes' ranks or levels drops it.
+  std::optional<RankPolicy> rank_policy;
 
   int64_t head_dim() const { return width / heads; }
   int64_t kv_width() const { return kv_heads * head_dim(); }
@@ -86,7 +89,7 @@ std::vector<MapSpec> linear_maps(const ModelConfig& config);
 /// `place` naming whose word it is, with what exists if nothing is called so.
 std::vector<MapSpec> maps_called(const ModelConfig& config, std::string_view target, std::string_view place);
 
-/// Makes every map dense.
+/// Makes every map dense, and drops what was measured of the shapes.
 void clear_shapes(ModelConfig& config);
 
 /// The levels of a map that inference runs as merged matrices, none where the plan does not name it.

@@ -71,13 +71,15 @@ namespace {
 /// The model's state while it writes: tokens so far and their cache.
 class Writer {
  public:
-  Writer(const Transformer<float>& model, int level, ThreadPool& pool)
+  Writer(const Transformer<float>& model, const Levels& levels, ThreadPool& pool)
       : model_(model),
         inference_(model, pool),
-        level_(level),
+        levels_(levels),
         cache_(model.make_cache(model.config().context)),
         hidden_(static_cast<size_t>(model.config().context * model.config().width)),
-        logits_(static_cast<size_t>(model.config().vocabulary)) {}
+        logits_(static_cast<size_t>(model.config().vocabulary)) {
+    if (levels.scheduler) ranks = RankMix(*levels.scheduler, model.config().layers);
+  }
 
   /// Logits after `tokens` more.
   std::span<const float> extend(std::span<const int32_t> tokens) {
@@ -85,8 +87,8 @@ class Writer {
     const Chunk<float> chunk{tokens, &cache_};
     const auto rows = static_cast<int64_t>(tokens.size());
     const Matrix<float> hidden(hidden_.data(), rows, config.width);
-    inference_.forward({&chunk, 1}, level_, hidden);
-    inference_.logits(hidden.row_block(rows - 1, 1), level_, {logits_.data(), 1, config.vocabulary});
+    inference_.forward({&chunk, 1}, levels_, hidden);
+    inference_.logits(hidden.row_block(rows - 1, 1), levels_.level, {logits_.data(), 1, config.vocabulary});
     return logits_;
   }
 
@@ -96,17 +98,19 @@ class Writer {
     cache_.truncate(0);
   }
 
-  /// Tokens read and routed so far, and those of the cache.
+  /// Adds the cache's tokens to those that were read, routed and scheduled.
   void count() {
     passed += cache_.length();
     routed += cache_.routed_before(cache_.length());
+    if (levels_.scheduler) ranks.add(*levels_.scheduler, cache_);
   }
   int64_t passed = 0, routed = 0;
+  RankMix ranks;
 
  private:
   const Transformer<float>& model_;
   Inference<float> inference_;
-  int level_;
+  Levels levels_;
   nn::KvCache<float> cache_;
   std::vector<float> hidden_, logits_;
 };
@@ -161,7 +165,7 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
   };
 
   std::optional<ThreadPool> own;
-  Writer writer(model, options.level, pool ? *pool : own.emplace(1));
+  Writer writer(model, {options.level, options.scheduler}, pool ? *pool : own.emplace(1));
   auto start = std::chrono::steady_clock::now();
   std::span<const float> logits = writer.extend(history);
   result.prompt_seconds = seconds_since(start);
@@ -193,6 +197,7 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
   result.decode_seconds = seconds_since(start);
   writer.count();
   result.passed = writer.passed, result.routed = writer.routed;
+  result.ranks = writer.ranks;
   return result;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "qtf/base/thread_pool.h"
+#include "qtf/model/rank_mix.h"
 #include "qtf/model/sampler.h"
 #include "qtf/model/transformer.h"
 #include "qtf/text/tokenizer.h"
@@ -18,6 +19,7 @@ struct GenerateOptions {
   SamplingOptions sampling;
   std::vector<std::string> stop;  ///< generation ends before the first of these texts
   int level = 0;
+  const RankScheduler* scheduler = nullptr;  ///< what picks the levels after attention, if not `level`
 };
 
 struct Generation {
@@ -29,6 +31,7 @@ struct Generation {
   bool stopped = false;       ///< by a stop text or the end-of-text token
   int64_t passed = 0;         ///< tokens that the model read, again where older ones were forgotten
   int64_t routed = 0;         ///< of those, through the quantum layer
+  RankMix ranks;              ///< levels of those tokens, with a scheduler
 };
 
 /// Continues `prompt`. `stream` gets the text in pieces that are whole UTF-8 characters, as soon as no stop

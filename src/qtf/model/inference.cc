@@ -65,23 +65,26 @@ OwnRows<T> own_rows(const NewTokens<T>& all, Range slice, const TeamMember& memb
 }  // namespace
 
 template <class T>
-void Inference<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Matrix<T> entropy) {
+void Inference<T>::forward(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden,
+                           Matrix<T> entropy) {
   const NewTokens<T> tokens = model_.new_tokens(chunks);
   if (model_.quantum()) {
     routed_.resize(std::max(routed_.size(), tokens.tokens.size()));
     selections_.resize(std::max(selections_.size(), tokens.tokens.size()));
   }
+  if (levels.scheduler) standings_.resize(std::max(standings_.size(), tokens.tokens.size()));
   if (tokens.rows() <= kFewRows) {
-    forward_few(tokens, level, hidden, entropy);
+    forward_few(tokens, levels, hidden, entropy);
   } else {
-    forward_many(tokens, level, hidden, entropy);
+    forward_many(tokens, levels, hidden, entropy);
   }
   if (model_.quantum()) keep_routes<T>(tokens.segments, routed_.data());
   for (size_t i = 0; i < chunks.size(); ++i) chunks[i].cache->advance(tokens.segments[i].rows);
 }
 
 template <class T>
-void Inference<T>::forward_few(const NewTokens<T>& tokens, int level, Matrix<T> hidden, Matrix<T> entropy) {
+void Inference<T>::forward_few(const NewTokens<T>& tokens, const Levels& levels, Matrix<T> hidden,
+                               Matrix<T> entropy) {
   const ArenaScope scope(arenas_[0]);
   const auto& blocks = model_.blocks_;
   const int64_t rows = tokens.rows(), width = model_.config_.width;
@@ -92,14 +95,16 @@ void Inference<T>::forward_few(const NewTokens<T>& tokens, int level, Matrix<T> 
   const auto job = [&](TeamMember& member) {
     Arena& scratch = arena(member);
     if (member.index() == 0)
-      model_.embed(tokens.tokens, tokens.segments, buffers[0], nullptr, level, scratch);
+      model_.embed(tokens.tokens, tokens.segments, buffers[0], nullptr, levels.level, scratch);
     member.barrier();
-    nn::Pass<T> pass{tokens.segments, rows, level, {}, &member, entropies};
+    nn::Pass<T> pass{tokens.segments, rows, levels.level, {}, &member, entropies};
     std::optional<RoutedPass<T>> routing;
     if (const QuantumPath<T>* path = model_.quantum()) {
       routing.emplace(*path, tokens.segments, RouteTrace<T>{.routed = routed_.data()});
       pass.middle = &*routing, pass.middle_layer = path->block();
     }
+    std::optional<RankedPass<T>> ranks;
+    if (levels.scheduler) pass.chooser = &ranks.emplace(levels, tokens.segments);
     for (size_t i = 0; i < blocks.size(); ++i) {
       nn::block_decode<T>(blocks[i], model_.spec_, pass, static_cast<int64_t>(i), buffers[i % 2],
                           buffers[1 - i % 2], activations, scratch);
@@ -113,13 +118,16 @@ void Inference<T>::forward_few(const NewTokens<T>& tokens, int level, Matrix<T> 
 }
 
 template <class T>
-void Inference<T>::forward_many(const NewTokens<T>& tokens, int level, Matrix<T> hidden, Matrix<T> entropy) {
+void Inference<T>::forward_many(const NewTokens<T>& tokens, const Levels& levels, Matrix<T> hidden,
+                                Matrix<T> entropy) {
   const int64_t width = model_.config_.width;
   const QuantumPath<T>* path = model_.quantum();
   const auto job = [&](TeamMember& member) {
     const int64_t step = kRowsAtOnce * member.size();
     std::optional<RoutedPass<T>> routing;
     if (path) routing.emplace(*path, tokens.segments, RouteTrace<T>{.routed = routed_.data()});
+    std::optional<RankedPass<T>> ranks;
+    if (levels.scheduler) ranks.emplace(levels, tokens.segments);
     for (int64_t begin = 0; begin < tokens.rows(); begin += step) {
       const ArenaScope scope(arena(member));
       const Range slice{begin, std::min(tokens.rows(), begin + step)};
@@ -130,11 +138,15 @@ void Inference<T>::forward_many(const NewTokens<T>& tokens, int level, Matrix<T>
       const Matrix<T> x = matrix(), mine = matrix();
       const Matrix<T> own_entropy = entropy_rows(entropy, own.rows(), arena(member));
       const auto entropies = row_pointers(own_entropy);
-      model_.embed(own.tokens, own.segments, x, nullptr, level, arena(member));
-      nn::Pass<T> pass{own.segments, own.rows(), level, {}, &member, entropies};
+      model_.embed(own.tokens, own.segments, x, nullptr, levels.level, arena(member));
+      nn::Pass<T> pass{own.segments, own.rows(), levels.level, {}, &member, entropies};
       if (path) {
         routing->take_slice(slice, own.places, selections_.data());
         pass.middle = &*routing, pass.middle_layer = path->block();
+      }
+      if (ranks) {
+        ranks->take_slice(slice, own.places, standings_.data());
+        pass.chooser = &*ranks;
       }
       model_.run_blocks(pass, x, mine, nullptr, arena(member));
       for (size_t i = 0; i < own.places.size(); ++i) {

@@ -31,14 +31,15 @@ class Inference {
       : model_(model), options_(options), team_(pool), arenas_(static_cast<size_t>(pool.size())) {}
 
   /// As Transformer::forward.
-  void forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Matrix<T> entropy = {});
+  void forward(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden,
+               Matrix<T> entropy = {});
 
   /// As Transformer::logits.
   void logits(ConstMatrix<T> hidden, int level, Matrix<T> logits);
 
  private:
-  void forward_few(const NewTokens<T>& tokens, int level, Matrix<T> hidden, Matrix<T> entropy);
-  void forward_many(const NewTokens<T>& tokens, int level, Matrix<T> hidden, Matrix<T> entropy);
+  void forward_few(const NewTokens<T>& tokens, const Levels& levels, Matrix<T> hidden, Matrix<T> entropy);
+  void forward_many(const NewTokens<T>& tokens, const Levels& levels, Matrix<T> hidden, Matrix<T> entropy);
   Arena& arena(const TeamMember& member) { return arenas_[static_cast<size_t>(member.index())]; }
 
   const Transformer<T>& model_;
@@ -47,6 +48,7 @@ class Inference {
   std::vector<Arena> arenas_;    // one a worker
   std::vector<uint8_t> routed_;  // of the pass, with a quantum layer
   std::vector<T> selections_;
+  std::vector<int64_t> standings_;  // of the pass, with a scheduler
 };
 
 }  // namespace qtf::model

@@ -246,6 +246,8 @@ void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFi
   file.tokenizer_fingerprint = reader.text("tokenizer_fingerprint", "");
   if (reader.has("quantum")) file.config.quantum = read_quantum(reader.object("quantum"));
   if (reader.has("plan")) file.config.plan = read_plan(json.at("plan"), place);
+  if (reader.has("rank_policy"))
+    file.config.rank_policy = rank_policy_from_json(json.at("rank_policy"), place);
   if (!reader.has("shapes")) return;
   if (!json.at("shapes").is_object()) throw_io_error(place, "\"shapes\" must be an object");
   const std::vector<MapSpec> maps = linear_maps(file.config);
@@ -283,6 +285,7 @@ std::string config_to_json(const ModelConfig& config, const std::string& tokeniz
                  {"tokenizer_fingerprint", tokenizer_fingerprint}};
   if (config.quantum) json["qtf"]["quantum"] = quantum_json(*config.quantum);
   if (!config.plan.empty()) json["qtf"]["plan"] = config.plan;
+  if (config.rank_policy) json["qtf"]["rank_policy"] = to_json(*config.rank_policy);
   return json.dump(2) + "\n";
 }
 

@@ -247,28 +247,36 @@ std::vector<nn::Segment<T>> whole_sequences(const TokenBatch& batch) {
   return segments;
 }
 
-/// A pass' routing, if the model has a quantum layer.
+/// What decides in a pass of one thread: the router of a model with a quantum layer, and the scheduler of
+/// ranks, if there is one.
 template <class T>
-std::optional<RoutedPass<T>> make_routing(const QuantumPath<T>* path,
-                                          std::span<const nn::Segment<T>> segments,
-                                          const RouteTrace<T>& trace) {
-  if (!path) return {};
-  return std::optional<RoutedPass<T>>(std::in_place, *path, segments, trace);
-}
+class Deciders {
+ public:
+  Deciders(const QuantumPath<T>* path, const Levels& levels, std::span<const nn::Segment<T>> segments,
+           const RouteTrace<T>& trace)
+      : path_(path) {
+    if (path) routing_.emplace(*path, segments, trace);
+    if (levels.scheduler) ranks_.emplace(levels, segments);
+  }
 
-/// The pass with this routing, which must outlive it.
-template <class T>
-nn::Pass<T> with_routing(nn::Pass<T> pass, std::optional<RoutedPass<T>>& routing,
-                         const QuantumPath<T>* path) {
-  if (routing) pass.middle = &*routing, pass.middle_layer = path->block();
-  return pass;
-}
+  /// The pass with these, which must outlive it.
+  nn::Pass<T> in(nn::Pass<T> pass) {
+    if (routing_) pass.middle = &*routing_, pass.middle_layer = path_->block();
+    if (ranks_) pass.chooser = &*ranks_;
+    return pass;
+  }
+
+ private:
+  const QuantumPath<T>* path_;
+  std::optional<RoutedPass<T>> routing_;
+  std::optional<RankedPass<T>> ranks_;
+};
 
 }  // namespace
 
 template <class T>
-void Transformer<T>::hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena,
-                                   Matrix<T> entropy, const RouteTrace<T>& routes) const {
+void Transformer<T>::hidden_states(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden,
+                                   Arena& arena, Matrix<T> entropy, const RouteTrace<T>& routes) const {
   if (batch.length > config_.context) {
     throw_input_error("model", "sequences of {} tokens are longer than the model's context of {}",
                       batch.length, config_.context);
@@ -277,27 +285,26 @@ void Transformer<T>::hidden_states(const TokenBatch& batch, int level, Matrix<T>
   const ArenaScope scope(arena);
   const auto segments = whole_sequences<T>(batch);
   const Matrix<T> x(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
-  embed(batch.inputs, segments, x, nullptr, level, arena);
+  embed(batch.inputs, segments, x, nullptr, levels.level, arena);
   const auto entropies = row_pointers(entropy);
-  auto routing = make_routing<T>(quantum_.get(), segments, routes);
-  run_blocks(
-      with_routing<T>({segments, batch.rows(), level, {}, nullptr, entropies}, routing, quantum_.get()), x,
-      hidden, nullptr, arena);
+  Deciders<T> deciders(quantum_.get(), levels, segments, routes);
+  run_blocks(deciders.in({segments, batch.rows(), levels.level, {}, nullptr, entropies}), x, hidden, nullptr,
+             arena);
 }
 
 template <class T>
-double Transformer<T>::loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena, int64_t skip,
-                            const RouteTrace<T>& routes) const {
+double Transformer<T>::loss(const TokenBatch& batch, const Levels& levels, T* token_nats, Arena& arena,
+                            int64_t skip, const RouteTrace<T>& routes, Matrix<T> entropy) const {
   check_targets(batch.targets);
   const ArenaScope scope(arena);
   const int64_t scored = batch.rows() - skip;
   const Matrix<T> hidden(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
-  hidden_states(batch, level, hidden, arena, {}, routes);
+  hidden_states(batch, levels, hidden, arena, entropy, routes);
   nn::HeadTask<T> task;
   task.targets = batch.targets.subspan(static_cast<size_t>(skip));
   task.token_nats = token_nats ? token_nats + skip : nullptr;
   if (token_nats) std::fill_n(token_nats, skip, T{0});
-  return nn::head_loss<T>(head(), hidden.row_block(skip, scored), task, level, arena);
+  return nn::head_loss<T>(head(), hidden.row_block(skip, scored), task, levels.level, arena);
 }
 
 /// One level's forward and backward pass; `task`: what the head learns, its gradients left out.
@@ -315,8 +322,8 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
               .entropy = arena.allocate<T>(rows),
               .selection = arena.allocate<T>(rows)};
   }
-  auto routing = make_routing<T>(quantum_.get(), segments, routes);
-  const nn::Pass<T> pass = with_routing<T>({segments, rows, level, options.dropout}, routing, quantum_.get());
+  Deciders<T> deciders(quantum_.get(), level, segments, routes);
+  const nn::Pass<T> pass = deciders.in({segments, rows, level, options.dropout});
   const auto matrix = [&] { return Matrix<T>(arena.allocate<T>(rows * width), rows, width); };
   const Matrix<T> x = matrix(), hidden = matrix();
   T* embed_saved = arena.allocate<T>(embedding_.map->gather_saved_size(rows));
@@ -423,18 +430,17 @@ NewTokens<T> Transformer<T>::new_tokens(std::span<const Chunk<T>> chunks) const 
 }
 
 template <class T>
-void Transformer<T>::forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Arena& arena,
-                             Matrix<T> entropy) const {
+void Transformer<T>::forward(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden,
+                             Arena& arena, Matrix<T> entropy) const {
   const ArenaScope scope(arena);
   const NewTokens<T> tokens = new_tokens(chunks);
   const Matrix<T> x(arena.allocate<T>(tokens.rows() * config_.width), tokens.rows(), config_.width);
-  embed(tokens.tokens, tokens.segments, x, nullptr, level, arena);
+  embed(tokens.tokens, tokens.segments, x, nullptr, levels.level, arena);
   const auto entropies = row_pointers(entropy);
   auto* routed = arena.allocate<uint8_t>(tokens.rows());
-  auto routing = make_routing<T>(quantum_.get(), tokens.segments, {.routed = routed});
-  run_blocks(with_routing<T>({tokens.segments, tokens.rows(), level, {}, nullptr, entropies}, routing,
-                             quantum_.get()),
-             x, hidden, nullptr, arena);
+  Deciders<T> deciders(quantum_.get(), levels, tokens.segments, {.routed = routed});
+  run_blocks(deciders.in({tokens.segments, tokens.rows(), levels.level, {}, nullptr, entropies}), x, hidden,
+             nullptr, arena);
   if (quantum_) keep_routes<T>(tokens.segments, routed);
   for (size_t i = 0; i < chunks.size(); ++i) chunks[i].cache->advance(tokens.segments[i].rows);
 }

@@ -12,6 +12,7 @@
 #include "qtf/model/config.h"
 #include "qtf/model/parameters.h"
 #include "qtf/model/quantum_path.h"
+#include "qtf/model/rank_scheduler.h"
 #include "qtf/nn/block.h"
 #include "qtf/nn/head.h"
 #include "qtf/nn/kv_cache.h"
@@ -123,22 +124,22 @@ class Transformer {
 
   /// Losses in nats per token of whole sequences, no gradients. Returns their sum; token_nats[rows] may be
   /// null. skip: rows at the start of the batch that are not scored (and cost no logits). routes: what it
-  /// gets is of all rows.
-  double loss(const TokenBatch& batch, int level, T* token_nats, Arena& arena, int64_t skip = 0,
-              const RouteTrace<T>& routes = {}) const;
+  /// gets is of all rows. entropy: as in hidden_states.
+  double loss(const TokenBatch& batch, const Levels& levels, T* token_nats, Arena& arena, int64_t skip = 0,
+              const RouteTrace<T>& routes = {}, Matrix<T> entropy = {}) const;
 
   /// Last hidden states [rows, D] of whole sequences without caches. entropy[layers, rows]: attention
   /// of every layer (nn/attention.h), unless its data is null. routes: of a model with a quantum layer.
-  void hidden_states(const TokenBatch& batch, int level, Matrix<T> hidden, Arena& arena,
+  void hidden_states(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden, Arena& arena,
                      Matrix<T> entropy = {}, const RouteTrace<T>& routes = {}) const;
 
   /// Extends each chunk's cache by its tokens; hidden[Σ tokens, D] are the last hidden states, chunk after
   /// chunk; entropy as in hidden_states. Throws InputError if a cache's capacity or the context is exceeded,
   /// or a token is out of range.
-  void forward(std::span<const Chunk<T>> chunks, int level, Matrix<T> hidden, Arena& arena,
+  void forward(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden, Arena& arena,
                Matrix<T> entropy = {}) const;
 
-  /// logits[M, V] of hidden[M, D].
+  /// logits[M, V] of hidden[M, D]. level: the pass' for what no scheduler governs.
   void logits(ConstMatrix<T> hidden, int level, Matrix<T> logits, Arena& arena) const;
 
   nn::KvCache<T> make_cache(int64_t capacity) const {

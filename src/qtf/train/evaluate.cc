@@ -48,8 +48,10 @@ struct TokenSource {
 struct WindowResult {
   double nats = 0, kl = 0, difference = 0;
   int64_t same_top = 0;
-  std::vector<TokenRoute> routes;  // empty without a quantum layer
+  int64_t read = 0, routed = 0;  // tokens
   double circuit_nats = 0;
+  model::RankMix ranks;
+  std::vector<TokenTrace> trace;  // where it is asked for
 };
 
 /// Scores windows one at a time; one a worker.
@@ -57,7 +59,7 @@ class WindowScorer {
  public:
   WindowScorer(const model::Transformer<float>& model, const model::Transformer<float>* other,
                const EvaluateOptions& options)
-      : model_(model), other_(other), level_(options.level), circuit_entropy_(options.circuit_entropy) {}
+      : model_(model), other_(other), options_(options) {}
 
   WindowResult score(const TokenSource& source, const Window& window) {
     inputs_.resize(static_cast<size_t>(window.length));
@@ -69,51 +71,81 @@ class WindowScorer {
     }
     const model::TokenBatch batch{inputs_, targets_, 1, window.length};
     WindowResult result;
-    const RouteNumbers routes(window.length, circuit_entropy_, arena_);
-    result.nats = model_.loss(batch, level_, nullptr, arena_, window.length - window.scored,
-                              model_.quantum() ? routes.trace : model::RouteTrace<float>{});
-    if (model_.quantum()) keep_routes(routes, window.length, result);
+    const ArenaScope scope(arena_);
+    const Decided decided = room_for(window.length);
+    const model::Levels levels{options_.level, options_.scheduler, decided.levels};
+    result.nats = model_.loss(batch, levels, nullptr, arena_, window.length - window.scored, decided.routes,
+                              decided.entropy);
+    keep(decided, window.length, result);
     if (other_) compare(batch, window, result);
     return result;
   }
 
  private:
-  /// Room for a window's routing.
-  struct RouteNumbers {
-    RouteNumbers(int64_t rows, bool with_circuit, Arena& arena) : scope(arena) {
-      trace.routed = arena.allocate<uint8_t>(rows);
-      trace.entropy = arena.allocate<float>(rows);
-      if (with_circuit) trace.circuit_entropy = arena.allocate<float>(rows);
-    }
-    ArenaScope scope;
-    model::RouteTrace<float> trace;
+  /// What a window's pass decides; null where there is nothing to decide or it is not asked for.
+  struct Decided {
+    model::RouteTrace<float> routes;
+    Matrix<float> entropy;  // [layers, rows]
+    uint8_t* levels = nullptr;
   };
 
-  static void keep_routes(const RouteNumbers& numbers, int64_t rows, WindowResult& result) {
-    for (int64_t t = 0; t < rows; ++t) {
-      const float nats = numbers.trace.circuit_entropy ? numbers.trace.circuit_entropy[t] : 0;
-      result.routes.push_back({0, t, numbers.trace.entropy[t], numbers.trace.routed[t] != 0, nats});
-      result.circuit_nats += static_cast<double>(nats);
+  Decided room_for(int64_t rows) {
+    Decided decided;
+    const int64_t layers = model_.config().layers;
+    if (model_.quantum()) {
+      decided.routes.routed = arena_.allocate<uint8_t>(rows);
+      if (options_.circuit_entropy) decided.routes.circuit_entropy = arena_.allocate<float>(rows);
     }
+    if (options_.trace) decided.entropy = {arena_.allocate<float>(layers * rows), layers, rows};
+    if (options_.scheduler) decided.levels = arena_.allocate<uint8_t>(layers * rows);
+    return decided;
+  }
+
+  void keep(const Decided& decided, int64_t rows, WindowResult& result) const {
+    const int64_t layers = model_.config().layers;
+    result.read = rows;
+    for (int64_t t = 0; model_.quantum() && t < rows; ++t) {
+      result.routed += decided.routes.routed[t];
+      if (decided.routes.circuit_entropy)
+        result.circuit_nats += static_cast<double>(decided.routes.circuit_entropy[t]);
+    }
+    if (options_.scheduler) {
+      result.ranks = model::RankMix(*options_.scheduler, layers);
+      result.ranks.add(*options_.scheduler, decided.levels, rows);
+    }
+    for (int64_t t = 0; options_.trace && t < rows; ++t)
+      for (int64_t layer = 0; layer < layers; ++layer)
+        result.trace.push_back(token_trace(decided, layer, t, rows));
+  }
+
+  TokenTrace token_trace(const Decided& decided, int64_t layer, int64_t t, int64_t rows) const {
+    TokenTrace token{.position = t, .layer = layer, .entropy = decided.entropy(layer, t), .routed = {}};
+    if (options_.scheduler && options_.scheduler->governs(layer))
+      token.level = decided.levels[layer * rows + t];
+    if (!model_.quantum() || model_.quantum()->block() != layer) return token;
+    token.routed = decided.routes.routed[t] != 0;
+    if (decided.routes.circuit_entropy) token.circuit_entropy = decided.routes.circuit_entropy[t];
+    return token;
   }
 
   void compare(const model::TokenBatch& batch, const Window& window, WindowResult& result) {
     const ArenaScope scope(arena_);
     const int64_t vocabulary = model_.config().vocabulary;
-    const auto hidden_of = [&](const model::Transformer<float>& model, int level) {
+    const auto hidden_of = [&](const model::Transformer<float>& model, const model::Levels& levels) {
       const int64_t width = model.config().width;
       const Matrix<float> hidden(arena_.allocate<float>(window.length * width), window.length, width);
-      model.hidden_states(batch, level, hidden, arena_);
+      model.hidden_states(batch, levels, hidden, arena_);
       return hidden;
     };
-    const Matrix<float> mine = hidden_of(model_, level_), theirs = hidden_of(*other_, 0);
+    const Matrix<float> mine = hidden_of(model_, {options_.level, options_.scheduler}),
+                        theirs = hidden_of(*other_, 0);
     constexpr int64_t kRows = 64;  // logits at once
     for (int64_t i = window.length - window.scored; i < window.length; i += kRows) {
       const ArenaScope chunk(arena_);
       const int64_t rows = std::min(kRows, window.length - i);
       const Matrix<float> a(arena_.allocate<float>(rows * vocabulary), rows, vocabulary);
       const Matrix<float> b(arena_.allocate<float>(rows * vocabulary), rows, vocabulary);
-      model_.logits(mine.row_block(i, rows), level_, a, arena_);
+      model_.logits(mine.row_block(i, rows), options_.level, a, arena_);
       other_->logits(theirs.row_block(i, rows), 0, b, arena_);
       for (int64_t r = 0; r < rows; ++r) {
         const float lse_a = kernels::log_sum_exp<float>(vocabulary, a.row(r));
@@ -132,23 +164,22 @@ class WindowScorer {
 
   const model::Transformer<float>& model_;
   const model::Transformer<float>* other_;
-  int level_;
-  bool circuit_entropy_;
+  const EvaluateOptions& options_;
   Arena arena_;
   std::vector<int32_t> inputs_, targets_;
 };
 
-/// The windows' routing as one: shares, and every token's if they are to be kept.
-void summarise_routes(std::vector<WindowResult>& results, bool keep, Evaluation& e) {
+/// What the windows decided as one: shares, levels, and every token's trace.
+void summarise_decisions(std::vector<WindowResult>& results, Evaluation& e) {
   int64_t read = 0, routed = 0;
   double nats = 0;
   for (size_t i = 0; i < results.size(); ++i) {
-    for (TokenRoute& route : results[i].routes) {
-      route.sequence = static_cast<int64_t>(i);
-      ++read, routed += route.routed;
-      if (keep) e.routes.push_back(route);
+    read += results[i].read, routed += results[i].routed, nats += results[i].circuit_nats;
+    e.ranks.add(results[i].ranks);
+    for (TokenTrace& token : results[i].trace) {
+      token.sequence = static_cast<int64_t>(i);
+      e.trace.push_back(token);
     }
-    nats += results[i].circuit_nats;
   }
   if (read > 0) e.routed_share = static_cast<double>(routed) / static_cast<double>(read);
   if (routed > 0) e.circuit_entropy = nats / static_cast<double>(routed);
@@ -205,7 +236,7 @@ Evaluation score_all(const model::Transformer<float>& model, const model::Transf
     }
   });
   Evaluation e = summarise(windows, results);
-  summarise_routes(results, options.trace, e);
+  summarise_decisions(results, e);
   e.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return e;
 }

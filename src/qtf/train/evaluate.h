@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "qtf/base/thread_pool.h"
+#include "qtf/model/rank_mix.h"
 #include "qtf/model/transformer.h"
 #include "qtf/text/token_file.h"
 #include "qtf/train/data.h"
@@ -19,17 +21,20 @@ struct EvaluateOptions {
   int64_t stride = 0;      ///< 0: half the context
   int64_t max_tokens = 0;  ///< score about this many from the start; 0: all
   int level = 0;
+  const model::RankScheduler* scheduler = nullptr;  ///< what picks the levels after attention, if not `level`
   bool circuit_entropy = false;  ///< also the mean entanglement of the routed tokens' states
-  bool trace = false;            ///< also what the router did with every token
+  bool trace = false;            ///< also what was decided for every token
 };
 
-/// What the quantum layer's router did with a token that a window read.
-struct TokenRoute {
+/// What was measured and decided for a token that a window read, in one layer.
+struct TokenTrace {
   int64_t sequence = 0;  ///< number of the window, from 0
   int64_t position = 0;  ///< in the window, from 0
-  float entropy = 0;     ///< attention entropy of the layer's block, in [0, 1]
-  bool routed = false;
-  float circuit_entropy = 0;  ///< nats, of a routed token
+  int64_t layer = 0;
+  float entropy = 0;           ///< attention entropy, in [0, 1]
+  int level = 0;               ///< 0: none was chosen, it has the options'
+  std::optional<bool> routed;  ///< in the block of the quantum layer
+  float circuit_entropy = 0;   ///< nats, of a routed token
 };
 
 /// Several texts, each predicted on its own; token ids end to end.
@@ -50,10 +55,12 @@ struct Evaluation {
   /// paired difference: much smaller than either model's own, because the text's hard places are hard for
   /// both.
   double difference = 0, difference_error = 0;
-  double same_top = 0;             ///< share of tokens whose most likely token agrees
-  double routed_share = 0;         ///< of the tokens that windows read, with a quantum layer
-  double circuit_entropy = 0;      ///< mean nats of the routed tokens, where it was asked for
-  std::vector<TokenRoute> routes;  ///< of every token that windows read, where it was asked for
+  double same_top = 0;         ///< share of tokens whose most likely token agrees
+  double routed_share = 0;     ///< of the tokens that windows read, with a quantum layer
+  double circuit_entropy = 0;  ///< mean nats of the routed tokens, where it was asked for
+  model::RankMix ranks;        ///< levels of the tokens that windows read, with a scheduler
+  /// Of every token that windows read, layer after layer, where it was asked for.
+  std::vector<TokenTrace> trace;
 
   double perplexity() const;
   /// exp of the text's nats by its words; the nats of unscored tokens are taken as average.

@@ -290,21 +290,29 @@ TEST_F(Evaluate, TellsOfEveryTokensRoute) {
   const Evaluation e = evaluate(model, corpus.all(), options, pool);
   int64_t routed = 0, in_window = 0, sequence = -1;
   double nats = 0;
-  for (const TokenRoute& route : e.routes) {
+  int64_t tokens = 0;
+  for (const TokenTrace& route : e.trace) {
+    if (route.layer == 0) {
+      EXPECT_FALSE(route.routed.has_value()) << "the layer is in another block";
+    }
+    if (route.layer != model.quantum()->block()) continue;
+    ++tokens;
     if (route.position == 0) in_window = 0, ++sequence;
+    ASSERT_TRUE(route.routed.has_value());
     EXPECT_EQ(route.sequence, sequence);
     EXPECT_TRUE(route.position == 0 ? route.entropy == 1 : route.entropy >= 0 && route.entropy <= 1);
-    in_window += route.routed, routed += route.routed, nats += static_cast<double>(route.circuit_entropy);
+    in_window += *route.routed, routed += *route.routed, nats += static_cast<double>(route.circuit_entropy);
     EXPECT_LE(4 * in_window, route.position + 1) << "the cap at every prefix";
     EXPECT_LE(route.circuit_entropy, std::log(2.0) + 1e-6) << "one qubit of three";
-    EXPECT_EQ(route.circuit_entropy > 0, route.routed);
+    EXPECT_EQ(route.circuit_entropy > 0, *route.routed);
   }
   ASSERT_GT(routed, 0);
-  EXPECT_DOUBLE_EQ(e.routed_share, static_cast<double>(routed) / static_cast<double>(e.routes.size()));
+  EXPECT_DOUBLE_EQ(e.routed_share, static_cast<double>(routed) / static_cast<double>(tokens));
+  EXPECT_EQ(static_cast<int64_t>(e.trace.size()), tokens * config.layers);
   EXPECT_NEAR(e.circuit_entropy, nats / static_cast<double>(routed), 1e-9);
   options.trace = false;
   const Evaluation brief = evaluate(model, corpus.all(), options, pool);
-  EXPECT_TRUE(brief.routes.empty());
+  EXPECT_TRUE(brief.trace.empty());
   EXPECT_EQ(brief.routed_share, e.routed_share);
 }
 

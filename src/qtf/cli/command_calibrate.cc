@@ -1,0 +1,112 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "qtf/cli/open_model.h"
+#include "qtf/cli/rank_options.h"
+#include "qtf/compress/sequences.h"
+#include "qtf/model/rank_calibration.h"
+#include "qtf/text/token_file.h"
+#include "qtf/train/evaluate.h"
+
+namespace qtf::cli {
+namespace {
+
+/// The text's mix and loss under the policy.
+train::Evaluation loss_under_policy(const model::Transformer<float>& model,
+                                    const model::RankScheduler& scheduler, const compress::Sequences& text,
+                                    ThreadPool& pool) {
+  train::EvaluateOptions options;
+  options.scheduler = &scheduler;
+  return train::evaluate(model, train::Documents{text.tokens, text.ends}, options, pool);
+}
+
+void run_calibrate(const Arguments& arguments, const Streams& streams) {
+  const std::string folder = arguments.text("MODEL");
+  if (!model::is_model_folder(folder)) {
+    throw_input_error(
+        "calibrate",
+        "{} is no model folder, and only such a one can keep a policy; make one with qtf convert", folder);
+  }
+  ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
+  const model::LoadedModel loaded = open_model(folder, "calibrate");
+  const model::ModelConfig& config = loaded.model->config();
+  model::RankCalibrationOptions options;
+  options.mean = read_share(arguments, "--mean-rank");
+  options.alpha = read_alpha(arguments);
+  options.hysteresis = std::llround(arguments.number("--hysteresis") * static_cast<double>(adapt::kUnit));
+  loaded.model->prepare(tt::Use::inference, pool);
+  const text::TokenFile file = text::tokenize_corpus(arguments.text("--text"), *loaded.tokenizer);
+  const compress::Sequences text = compress::windows_of(
+      file.size(), [&](int64_t first, std::span<int32_t> out) { file.copy(first, out); }, config.context,
+      arguments.integer("--tokens"));
+  const model::RankPolicy policy =
+      model::calibrate_ranks(*loaded.model, text.tokens, text.ends, options, pool);
+  model::ModelConfig calibrated = config;
+  calibrated.rank_policy = policy;
+  const model::RankScheduler scheduler(
+      calibrated, {.policy = {policy.signal}, .mean = {}, .alpha = {}, .hysteresis = {}});
+  const train::Evaluation e = loss_under_policy(*loaded.model, scheduler, text, pool);
+  model::save_rank_policy(folder, policy, calibrated);
+  streams.out << fmt::format("Calibrated on {} tokens: {}\n{:.4f} nats/token on them; stored in {}\n",
+                             text.rows(), ranks_text(scheduler, e.ranks), e.nats_per_token,
+                             (std::filesystem::path(folder) / "config.json").string());
+}
+
+}  // namespace
+
+extern const Command kCalibrateCommand;
+const Command kCalibrateCommand{
+    .name = "calibrate",
+    .summary = "Fit the ranks' policy of a model with nested levels to a text",
+    .details =
+        "Measures how each layer's attention entropy is distributed over a text and solves for the "
+        "thresholds "
+        "between levels that give the mean rank asked for. config.json of the model folder then holds them, "
+        "and --rank-policy entropy of eval and generate uses them. qtf compress and qtf train do it for the "
+        "models with levels that they make.",
+    .example = {.call = "qtf calibrate book-small --text book.txt --mean-rank 0.5"},
+    .options =
+        {{.name = "MODEL", .help = "a model folder with nested levels", .required = true},
+         {.name = "--text", .value = "FILE", .help = "a text file or a folder of them", .required = true},
+         {.name = "--tokens",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "16k",
+          .help = "tokens of it to use, in windows evenly spaced",
+          .min = 2},
+         {.name = "--mean-rank",
+          .type = ValueType::number,
+          .value = "M",
+          .initial = "0.5",
+          .help = "mean rank that is the model's own from now on, a share above 0 and below 1 of the "
+                  "range between the levels' ranks"},
+         {.name = "--alpha",
+          .type = ValueType::number,
+          .value = "A",
+          .initial = "0.1",
+          .help = "how steeply ranks rise with the entropy: the smaller, the fewer levels are mixed; 0: over "
+                  "all of them",
+          .min = 0,
+          .max = 1000},
+         {.name = "--hysteresis",
+          .type = ValueType::number,
+          .value = "X",
+          .initial = "0",
+          .help = "how far beyond a threshold a token must be to leave the level of the one before, a "
+                  "share of the text's tokens",
+          .min = 0,
+          .max = 1},
+         {.name = "--threads",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "0",
+          .help = "0: all cores",
+          .min = 0,
+          .max = 1024}},
+    .run = run_calibrate,
+};
+
+}  // namespace qtf::cli

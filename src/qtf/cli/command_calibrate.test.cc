@@ -1,0 +1,68 @@
+#include "qtf/cli/cli_test.h"
+
+namespace qtf::cli {
+namespace {
+
+using nlohmann::json;
+
+class Calibrate : public testing::Test {
+ protected:
+  json policy() const { return call_json({"info", model_}).at("rank_policy"); }
+
+  const Workplace place_;
+  const std::string model_ =
+      place_.train("nested", {"--shape", "ffn=chain:rank=8", "--levels", "4", "--steps", "10"});
+};
+
+TEST_F(Calibrate, StoresThePolicyAndNothingElse) {
+  const std::string config = model_ + "/config.json";
+  json before = json::parse(read_file(config));
+  EXPECT_EQ(before.at("qtf").at("rank_policy").at("mean_rank"), 500000000) << "training calibrated it";
+  before.at("qtf").erase("rank_policy");
+  before["somebody_elses"] = {{"key", 1}};
+  place_.write("nested/config.json", before.dump());
+  EXPECT_FALSE(call_json({"info", model_}).contains("rank_policy"));
+
+  const Result result =
+      call({"calibrate", model_, "--text", place_.book(), "--mean-rank", "0.3", "--hysteresis", "0.05"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_NE(result.out.find("tokens: entropy, mean rank 0."), std::string::npos) << result.out;
+  json after = json::parse(read_file(config));
+  EXPECT_EQ(after.at("qtf").at("rank_policy"), policy());
+  EXPECT_EQ(policy().at("mean_rank"), 300000000);
+  EXPECT_EQ(policy().at("hysteresis"), 50000000);
+  EXPECT_EQ(policy().at("layers").size(), 3U);
+  after.at("qtf").erase("rank_policy");
+  EXPECT_EQ(after, before);
+  EXPECT_NE(call({"info", model_}).out.find("--rank-policy entropy: mean rank 0.300"), std::string::npos);
+  EXPECT_EQ(call_json({"eval", model_, "--text", place_.book(), "--rank-policy", "entropy"})
+                .at("ranks")
+                .at("asked_mean_rank"),
+            0.3);
+}
+
+TEST_F(Calibrate, RecordsHowThresholdsWereSolvedFor) {
+  const auto records = [&] {
+    std::vector<json> lines;
+    std::istringstream in(read_file(model_ + "/decisions.jsonl"));
+    for (std::string line; std::getline(in, line);) lines.push_back(json::parse(line));
+    return lines;
+  };
+  place_.write("nested/decisions.jsonl",
+               "{\"decision\":\"another\"}\n" + read_file(model_ + "/decisions.jsonl"));
+  ASSERT_EQ(records().size(), 4U);
+  EXPECT_EQ(
+      call({"calibrate", model_, "--text", place_.book(), "--mean-rank", "0.25", "--alpha", "0"}).status, 0);
+  const auto lines = records();
+  ASSERT_EQ(lines.size(), 4U) << "in place of the earlier ones";
+  EXPECT_EQ(lines[0].at("decision"), "another");
+  for (size_t layer = 0; layer < 3; ++layer) {
+    EXPECT_EQ(lines[layer + 1].at("decision"), "rank_thresholds");
+    EXPECT_EQ(lines[layer + 1].at("layer"), std::to_string(layer));
+    EXPECT_EQ(lines[layer + 1].at("mean"), "250000000");
+    EXPECT_EQ(lines[layer + 1].at("alpha"), "500000000");
+  }
+}
+
+}  // namespace
+}  // namespace qtf::cli
