@@ -240,18 +240,19 @@ TEST(ConfigJson, RefusesAPlanThatDoesNotFit) {
   const std::string name = "model.layers.1.mlp.up_proj";
   EXPECT_EQ(config_from_json(with_plan("{\"" + name + "\": [1]}"), "c.json").config.plan.at(name),
             std::vector<int>{1});
-  for (const auto& [plan, said] : std::vector<std::pair<std::string, std::string>>{
+  for (const auto& row : std::vector<std::pair<std::string, std::string>>{
            {"[1]", "\"plan\" must be an object"},
            {"{\"" + name + "\": 1}", "must be a list"},
            {"{\"" + name + "\": [0]}", "must be 1 to 64, got 0"},
            {"{\"" + name + "\": [1.5]}", "must be 1 to 64, got 1.5"},
            {"{\"" + name + "\": [99999999999]}", "must be 1 to 64, got 99999999999"}})
-    expect_contains(error_of<IoError>([&] { config_from_json(with_plan(plan), "c.json"); }), said);
-  for (const auto& [plan, said] : std::vector<std::pair<std::string, std::string>>{
+    expect_contains(error_of<IoError>([&] { config_from_json(with_plan(row.first), "c.json"); }), row.second);
+  for (const auto& row : std::vector<std::pair<std::string, std::string>>{
            {"{\"" + name + "\": [2]}", "levels must increase and be 1 to 1"},
            {"{\"" + name + "\": []}", "without a level"},
            {"{\"model.embed_tokens\": [1]}", "no factored map of this model"}})
-    expect_contains(error_of<InputError>([&] { config_from_json(with_plan(plan), "c.json"); }), said);
+    expect_contains(error_of<InputError>([&] { config_from_json(with_plan(row.first), "c.json"); }),
+                    row.second);
 }
 
 TEST(ConfigJson, DepthAndLengthDoNoHarm) {
