@@ -1,5 +1,6 @@
 #include "qtf/adapt/execution.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
@@ -29,6 +30,13 @@ nlohmann::ordered_json times_json(const MeasuredTimes& times) {
 }
 
 }  // namespace
+
+MeasuredTime summarise(std::vector<int64_t> ns) {
+  QTF_ASSERT(!ns.empty());
+  std::sort(ns.begin(), ns.end());
+  const size_t n = ns.size();
+  return {std::max<int64_t>(1, ns[n / 2]), (ns[n * 3 / 4] - ns[n / 4]) / 2};
+}
 
 ExecutionChoice choose_execution(const ExecutionQuestion& question) {
   ExecutionChoice choice{question};

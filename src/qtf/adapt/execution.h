@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 namespace qtf::adapt {
 
@@ -19,6 +20,9 @@ struct MeasuredTime {
   int64_t spread_ns = 0;  ///< half the distance of the quartiles
   bool operator==(const MeasuredTime&) const = default;
 };
+
+/// Of some runs, at least one; a median below 1 ns counts as 1.
+MeasuredTime summarise(std::vector<int64_t> ns);
 
 /// One for each of kTimedTokens.
 using MeasuredTimes = std::array<MeasuredTime, kTimedTokens.size()>;

@@ -79,5 +79,10 @@ TEST(Execution, TheRecordHoldsAllInputsAsStrings) {
   EXPECT_EQ(json.at("merged").at(0).at("spread_ns"), "1");
 }
 
+TEST(Execution, SummarisesRunsByMedianAndQuartiles) {
+  EXPECT_EQ(summarise({40, 10, 20, 30, 50}), (MeasuredTime{30, 10}));
+  EXPECT_EQ(summarise({0}), (MeasuredTime{1, 0}));
+}
+
 }  // namespace
 }  // namespace qtf::adapt

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -195,6 +196,13 @@ void AtomicFile::commit() {
   if (rename(temporary_.c_str(), path_.c_str()) != 0) throw_write_error(path_, errno);
   close(std::exchange(fd_, -1));
   sync_folder_of(path_);
+}
+
+std::filesystem::path cache_folder() {
+  namespace fs = std::filesystem;
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return fs::path(cache) / "qtf";
+  if (const char* home = std::getenv("HOME"); home && *home) return fs::path(home) / ".cache" / "qtf";
+  return fs::temp_directory_path() / "qtf-cache";
 }
 
 void write_file_atomically(const fs::path& path, std::string_view bytes) {

@@ -62,6 +62,10 @@ class AtomicFile {
   void flush();
 };
 
+/// Where caches of this user go: $XDG_CACHE_HOME/qtf, or ~/.cache/qtf, or a folder beside other temporary
+/// ones. Not made.
+std::filesystem::path cache_folder();
+
 /// Replaces `path` by `bytes` atomically.
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 

@@ -7,6 +7,7 @@ namespace qtf::cli {
 
 extern const Command kTrainCommand;
 extern const Command kCompressCommand;
+extern const Command kProfileCommand;
 extern const Command kCalibrateCommand;
 extern const Command kEvalCommand;
 extern const Command kGenerateCommand;
@@ -21,9 +22,9 @@ extern const Command kDocsCommand;
 
 const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> table{
-      &kTrainCommand, &kCompressCommand, &kCalibrateCommand, &kEvalCommand,   &kGenerateCommand,
-      &kInfoCommand,  &kConvertCommand,  &kTokenizeCommand,  &kReportCommand, &kCircuitCommand,
-      &kHelpCommand,  &kVersionCommand,  &kDocsCommand,
+      &kTrainCommand,    &kCompressCommand, &kProfileCommand, &kCalibrateCommand, &kEvalCommand,
+      &kGenerateCommand, &kInfoCommand,     &kConvertCommand, &kReportCommand,    &kCircuitCommand,
+      &kTokenizeCommand, &kHelpCommand,     &kVersionCommand, &kDocsCommand,
   };
   return table;
 }

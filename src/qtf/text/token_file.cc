@@ -158,15 +158,9 @@ void write_tokens(const fs::path& path, const Corpus& corpus, const std::string&
   writer.commit();
 }
 
-fs::path default_cache() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return fs::path(cache) / "qtf";
-  if (const char* home = std::getenv("HOME"); home && *home) return fs::path(home) / ".cache" / "qtf";
-  return fs::temp_directory_path() / "qtf-cache";
-}
-
 fs::path cache_file(const TokenizeOptions& options, const std::string& text_hash,
                     const Tokenizer& tokenizer) {
-  const fs::path folder = options.cache.empty() ? default_cache() : options.cache;
+  const fs::path folder = options.cache.empty() ? cache_folder() : options.cache;
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) {
