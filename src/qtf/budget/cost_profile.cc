@@ -52,6 +52,7 @@ struct Form {
 Form dense_form(const model::ModelConfig& source) {
   Form form{source, {}};
   form.config.plan.clear();
+  form.config.rank_policy.reset();
   model::clear_shapes(form.config);
   for (size_t m = 0; m < model::linear_maps(source).size(); ++m) form.shapes.push_back({0, "dense"});
   return form;

@@ -10,7 +10,9 @@
 
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
+#include "qtf/cli/calibration_input.h"
 #include "qtf/cli/compress_report.h"
+#include "qtf/cli/new_model_folder.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/stop_signal.h"
 #include "qtf/compress/compress.h"
@@ -26,43 +28,6 @@ namespace {
 namespace fs = std::filesystem;
 using compress::Calibration;
 using compress::Sequences;
-
-// Longer windows than this teach no more about the maps, and cost attention.
-
-/// A folder that appears whole or not at all: written beside its place, then renamed.
-class NewModelFolder {
- public:
-  explicit NewModelFolder(fs::path out) : out_(std::move(out)), temporary_(out_.string() + ".tmp") {
-    fs::remove_all(temporary_);
-    std::error_code error;
-    fs::create_directories(temporary_, error);
-    if (error)
-      throw_io_error("compress", "cannot make the folder {}: {}; choose another --out", temporary_.string(),
-                     error.message());
-  }
-  ~NewModelFolder() {
-    std::error_code ignored;
-    fs::remove_all(temporary_, ignored);
-  }
-  NewModelFolder(const NewModelFolder&) = delete;
-  NewModelFolder& operator=(const NewModelFolder&) = delete;
-
-  fs::path operator/(const std::string& name) const { return temporary_ / name; }
-  const fs::path& path() const { return temporary_; }
-  void keep() { fs::rename(temporary_, out_); }
-
- private:
-  fs::path out_, temporary_;
-};
-
-fs::path read_out(const Arguments& arguments) {
-  fs::path out = fs::path(arguments.text("--out")).lexically_normal();
-  if (!out.has_filename()) out = out.parent_path();
-  if (out.empty()) throw UsageError("--out is empty; name the model folder to write");
-  if (fs::exists(out) && !(fs::is_directory(out) && fs::is_empty(out)))
-    throw_input_error("compress", "--out {} exists already; choose another folder", out.string());
-  return out;
-}
 
 /// Ratios or a count, as the most parameters of each level, increasing.
 std::vector<int64_t> target_sizes(const Arguments& arguments, int64_t dense) {
@@ -92,71 +57,6 @@ std::vector<int64_t> target_sizes(const Arguments& arguments, int64_t dense) {
   if (sizes.size() > 4 || std::adjacent_find(sizes.begin(), sizes.end()) != sizes.end())
     throw_input_error("--levels", "expected 1 to 4 different ratios, got '{}'", text);
   return sizes;
-}
-
-Sequences read_documents(const Arguments& arguments, const model::LoadedModel& loaded, int64_t length,
-                         int64_t max_tokens) {
-  const text::Corpus corpus(arguments.text("--calibrate"));
-  const int32_t bos = loaded.model->config().bos_token;
-  Sequences all;
-  for (const std::string_view whole : corpus.texts()) {
-    for (const std::string_view document : text::split_documents(whole, arguments.text("--separator"))) {
-      const auto begin = static_cast<size_t>(all.rows());
-      if (bos >= 0) all.tokens.push_back(bos);
-      loaded.tokenizer->encode(document, all.tokens);
-      all.tokens.resize(std::min(all.tokens.size(), begin + static_cast<size_t>(length)));
-      all.ends.push_back(all.rows());
-    }
-  }
-  if (all.rows() <= max_tokens) return all;
-  // Evenly spaced documents.
-  Sequences some;
-  const int64_t count = std::max<int64_t>(1, all.count() * max_tokens / all.rows());
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t d = all.count() * i / count;
-    some.tokens.insert(some.tokens.end(), all.tokens.begin() + all.begin_of(d),
-                       all.tokens.begin() + all.ends[static_cast<size_t>(d)]);
-    some.ends.push_back(some.rows());
-  }
-  return some;
-}
-
-/// What --calibrate gives: a text, or moments that an earlier call stored.
-struct CalibrationInput {
-  Sequences text;
-  std::string sha256;
-  std::optional<fs::path> stored;
-};
-
-CalibrationInput read_calibration(const Arguments& arguments, const model::LoadedModel& loaded) {
-  CalibrationInput input;
-  fs::path path = arguments.text("--calibrate");
-  if (fs::is_regular_file(path / "calibration.safetensors")) path /= "calibration.safetensors";
-  if (path.extension() == ".safetensors") {
-    input.stored = path;
-    return input;
-  }
-  const model::ModelConfig& config = loaded.model->config();
-  const int64_t max_tokens = arguments.integer("--calibrate-tokens");
-  if (arguments.given("--separator")) {
-    input.text = read_documents(
-        arguments, loaded, std::min<int64_t>(config.context, 2 * compress::kCalibrationWindow), max_tokens);
-    input.sha256 = text::Corpus(path).sha256();
-  } else {
-    const text::TokenFile file = text::tokenize_corpus(path, *loaded.tokenizer);
-    input.text = compress::windows_of(
-        file.size(), [&](int64_t first, std::span<int32_t> out) { file.copy(first, out); },
-        std::min(config.context, compress::kCalibrationWindow), max_tokens);
-    input.sha256 = file.text_sha256();
-  }
-  int64_t widest = 0;
-  for (const model::MapSpec& map : model::linear_maps(config)) widest = std::max(widest, map.in);
-  if (input.text.rows() < widest)
-    throw_input_error("compress",
-                      "the calibration text gives {} tokens; at least {} are needed, as many as the widest "
-                      "map has inputs",
-                      input.text.rows(), widest);
-  return input;
 }
 
 // Tokens of a text that the report's figures are measured on.
@@ -293,7 +193,7 @@ void give_memory_back() {
 void run_compress(const Arguments& arguments, const Streams& streams) {
   give_memory_back();
   const auto begin = std::chrono::steady_clock::now();
-  const fs::path out = read_out(arguments);
+  const fs::path out = new_model_path(arguments, "compress");
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   model::LoadedModel loaded = open_model(arguments.text("MODEL"), "compress");
   compress::check_can_compress(loaded.model->config());
@@ -306,7 +206,7 @@ void run_compress(const Arguments& arguments, const Streams& streams) {
     throw_input_error("compress", "--method {} has no nested levels; chain has", options.method->name);
   if (arguments.given("--heal") != arguments.given("--heal-minutes"))
     throw UsageError("--heal FILE and --heal-minutes M belong together; give both");
-  const CalibrationInput input = read_calibration(arguments, loaded);
+  const CalibrationInput input = read_calibration(arguments, loaded, "compress");
 
   std::optional<Progress> progress;
   if (!arguments.flag("--quiet")) progress.emplace("compress", 1000);
@@ -354,7 +254,7 @@ void run_compress(const Arguments& arguments, const Streams& streams) {
 
   // Until here nothing is written: whoever stops it leaves nothing behind.
   const StopSignal stop;
-  NewModelFolder folder(out);
+  NewModelFolder folder(out, "compress");
   std::unique_ptr<model::Transformer<float>> healed;
   if (arguments.given("--heal")) {
     progress.reset();

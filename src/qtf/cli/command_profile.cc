@@ -42,7 +42,7 @@ void print_profile(const budget::CostProfile& profile, std::ostream& out) {
   }
 }
 
-void run(const Arguments& arguments, const Streams& streams) {
+void run_profile(const Arguments& arguments, const Streams& streams) {
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const std::string path = arguments.text("MODEL");
   const model::LoadedModel loaded = model::load_model(path);
@@ -83,7 +83,7 @@ const Command kProfileCommand{
     .example = {.call = "qtf profile book-model"},
     .options = with_measuring_options(
         {{.name = "MODEL", .help = "a model folder, a GGUF file or a llama2.c .bin", .required = true}}),
-    .run = run,
+    .run = run_profile,
 };
 
 }  // namespace qtf::cli

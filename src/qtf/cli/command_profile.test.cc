@@ -52,9 +52,9 @@ TEST_F(ProfileCommand, RefusesAnothersProfileAndDamagedOnes) {
                  "measured with --threads 2");
   expect_refused({"profile", model_, "--quiet", "--threads", "2", "--watts", "11", "--profile", file},
                  "measure again with --fresh");
-  auto json = nlohmann::json::parse(text);
-  json["machine"]["processor"] = "abacus";
-  place_.write("p.json", json.dump());
+  auto report = nlohmann::json::parse(text);
+  report["machine"]["processor"] = "abacus";
+  place_.write("p.json", report.dump());
   expect_refused(profile_call({"--profile", file}), "another machine (abacus");
   place_.write("p.json", text.substr(0, text.size() / 2));
   expect_refused(profile_call({"--profile", file}), "is no profile");

@@ -7,6 +7,7 @@ namespace qtf::cli {
 
 extern const Command kTrainCommand;
 extern const Command kCompressCommand;
+extern const Command kBudgetCommand;
 extern const Command kProfileCommand;
 extern const Command kCalibrateCommand;
 extern const Command kEvalCommand;
@@ -22,9 +23,9 @@ extern const Command kDocsCommand;
 
 const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> table{
-      &kTrainCommand,    &kCompressCommand, &kProfileCommand, &kCalibrateCommand, &kEvalCommand,
-      &kGenerateCommand, &kInfoCommand,     &kConvertCommand, &kReportCommand,    &kCircuitCommand,
-      &kTokenizeCommand, &kHelpCommand,     &kVersionCommand, &kDocsCommand,
+      &kTrainCommand,  &kCompressCommand, &kBudgetCommand, &kProfileCommand, &kCalibrateCommand,
+      &kEvalCommand,   &kGenerateCommand, &kInfoCommand,   &kConvertCommand, &kTokenizeCommand,
+      &kReportCommand, &kCircuitCommand,  &kHelpCommand,   &kVersionCommand, &kDocsCommand,
   };
   return table;
 }

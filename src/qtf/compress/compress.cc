@@ -57,7 +57,7 @@ class Compressor {
   Compressed run() {
     const WeightMetrics metrics(original_, calibration_, options_);
     options_.progress(0.05, "predicting losses");
-    Plan plan = make_plan(original_, metrics, options_, pool_);
+    Plan plan = options_.shapes ? given_plan() : make_plan(original_, metrics, options_, pool_);
     result_.decisions = std::move(plan.decisions);
     result_.predicted_loss = plan.total_loss;
     result_.model = with_shapes(original_, plan.config, pool_);
@@ -77,6 +77,13 @@ class Compressor {
   }
 
  private:
+  Plan given_plan() const {
+    Plan plan;
+    plan.config = original_.config();
+    plan.config.shapes = *options_.shapes;
+    return plan;
+  }
+
   bool is_dense(size_t map) const {
     return result_.model->layout().maps[map].shape.kind == tt::ShapeKind::dense;
   }
@@ -252,6 +259,29 @@ std::unique_ptr<model::Transformer<float>> into_dense(std::unique_ptr<model::Tra
   return model;
 }
 
+std::unique_ptr<model::Transformer<float>> with_maps_of(const model::Transformer<float>& model,
+                                                        const model::Transformer<float>& source,
+                                                        const std::vector<std::string>& maps,
+                                                        ThreadPool& pool) {
+  model::ModelConfig config = model.config();
+  for (const std::string& name : maps) {
+    const auto found = source.config().shapes.find(name);
+    if (found == source.config().shapes.end())
+      config.shapes.erase(name);
+    else
+      config.shapes[name] = found->second;
+    config.plan.erase(name);
+  }
+  auto result = with_shapes(model, config, pool);
+  for (size_t m = 0; m < result->layout().maps.size(); ++m) {
+    const model::MapParameters &to = result->layout().maps[m], &from = source.layout().maps[m];
+    if (std::find(maps.begin(), maps.end(), to.spec.name) == maps.end()) continue;
+    std::copy_n(source.parameters().data() + from.offset, to.size, result->parameters().data() + to.offset);
+  }
+  result->prepare(tt::Use::inference, pool);
+  return result;
+}
+
 void check_can_compress(const model::ModelConfig& config) {
   if (!config.quantum) return;
   throw_input_error(
@@ -262,7 +292,8 @@ void check_can_compress(const model::ModelConfig& config) {
 
 Compressed compress(const model::Transformer<float>& original, const Calibration& calibration,
                     const Sequences& text, const CompressOptions& options, ThreadPool& pool) {
-  if (options.max_parameters.empty()) throw_input_error("compress", "no number of parameters is asked for");
+  if (options.max_parameters.empty() && !options.shapes)
+    throw_input_error("compress", "no number of parameters is asked for");
   check_can_compress(original.config());
   return Compressor(original, calibration, text, options, pool).run();
 }

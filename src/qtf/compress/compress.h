@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,6 +19,8 @@ struct CompressOptions {
   /// Most parameters of the whole model, a level each, increasing; the last is the file's. Methods other than
   /// chains take one.
   std::vector<int64_t> max_parameters;
+  /// Shapes that are decided already, by map name; others stay dense. max_parameters is not asked then.
+  const std::map<std::string, tt::WeightShape>* shapes = nullptr;
   double input_shrinkage = 1e-4;     ///< of E[x·xᵀ], in mean eigenvalues: keeps rare directions alive
   double gradient_shrinkage = 1e-2;  ///< of E[g·gᵀ]
   double ridge = 1e-3;               ///< of the error-correcting targets
@@ -59,6 +62,13 @@ std::unique_ptr<model::Transformer<float>> into_dense(std::unique_ptr<model::Tra
 
 /// Throws InputError, saying what to do, for a model that cannot be compressed: one with a quantum layer.
 void check_can_compress(const model::ModelConfig& config);
+
+/// A copy of `model` in which maps have the shapes and cores that they have in `source`, a model of the same
+/// sizes; prepared for inference.
+std::unique_ptr<model::Transformer<float>> with_maps_of(const model::Transformer<float>& model,
+                                                        const model::Transformer<float>& source,
+                                                        const std::vector<std::string>& maps,
+                                                        ThreadPool& pool);
 
 /// Compresses a dense model (as dense_copy makes it). text: what it was calibrated on; empty: no
 /// error-correcting targets. Throws InputError for a number of parameters that cannot be reached, saying the

@@ -93,6 +93,22 @@ TEST_P(Compressing, TellsTheSmallestSizeThatCanBeReached) {
   }
 }
 
+TEST_P(Compressing, TakesShapesThatAreDecidedAlready) {
+  const model::MapSpec map = model::linear_maps(model_->config())[1];
+  const std::map<std::string, tt::WeightShape> shapes{
+      {map.name, tt::parse_shape("chain:rank=5", map.out, map.in)}};
+  CompressOptions options;
+  options.shapes = &shapes;
+  const Compressed c = compress(*model_, calibration_, text_, options, pool_);
+  ASSERT_EQ(c.model->config().shapes.size(), 1U);
+  EXPECT_EQ(tt::level_rank(c.model->config().shapes.at(map.name), 0), 5);
+  EXPECT_GT(divergence(c), 1e-6);
+  // With the map as it was, so is the model.
+  const auto restored = with_maps_of(*c.model, *model_, {map.name}, pool_);
+  EXPECT_TRUE(restored->config().shapes.empty());
+  EXPECT_LT(mean_divergence(*model_, *restored, text_, 0, pool_), 1e-9);
+}
+
 TEST_P(Compressing, ACompressedModelIsMultipliedOutAgain) {
   const Compressed c = run("chain", {dense_ / 2});
   const auto dense = dense_copy(*c.model, pool_);

@@ -91,9 +91,6 @@ int64_t chain_parameters(int64_t out, int64_t in, const std::vector<int64_t>& ra
 
 namespace {
 
-/// ½·Σ of the losses from each rank on: [r] is the predicted loss of rank r.
-using LossByRank = std::vector<double>;
-
 LossByRank loss_by_rank(const model::Transformer<float>& original, const WeightMetrics& metrics, size_t map) {
   const model::MapSpec& spec = original.layout().maps[map].spec;
   const AlignedVector<double> w = wide_weight(original, map);
@@ -226,17 +223,18 @@ Plan uniform_plan(const model::Transformer<float>& original, const CompressOptio
 
 }  // namespace
 
+std::vector<LossByRank> losses_by_rank(const model::Transformer<float>& original,
+                                       const WeightMetrics& metrics, ThreadPool& pool) {
+  std::vector<LossByRank> losses(original.layout().maps.size());
+  for_each_map(losses.size(), pool, [&](size_t map) { losses[map] = loss_by_rank(original, metrics, map); });
+  return losses;
+}
+
 Plan make_plan(const model::Transformer<float>& original, const WeightMetrics& metrics,
                const CompressOptions& options, ThreadPool& pool) {
   if (!options.method->allocate || options.method->kind != tt::ShapeKind::chain)
     return uniform_plan(original, options);
-  std::vector<LossByRank> losses(original.layout().maps.size());
-  std::atomic<size_t> done{0};
-  for_each_map(losses.size(), pool, [&](size_t map) {
-    losses[map] = loss_by_rank(original, metrics, map);
-    ++done;
-  });
-  return ChainPlanner(original, options, std::move(losses)).run();
+  return ChainPlanner(original, options, losses_by_rank(original, metrics, pool)).run();
 }
 
 }  // namespace qtf::compress

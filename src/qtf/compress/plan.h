@@ -36,6 +36,13 @@ class WeightMetrics {
 /// A map's weight in double.
 AlignedVector<double> wide_weight(const model::Transformer<float>& model, size_t map);
 
+/// ½·Σ of what is lost from each rank on: [r] is the predicted loss of rank r, in nats/token.
+using LossByRank = std::vector<double>;
+
+/// Of each map cut to each rank from 0 to its full one, in linear_maps() order.
+std::vector<LossByRank> losses_by_rank(const model::Transformer<float>& original,
+                                       const WeightMetrics& metrics, ThreadPool& pool);
+
 struct Plan {
   model::ModelConfig config;           ///< with shapes
   std::vector<double> predicted_loss;  ///< a map each, at the largest level; empty: none was made
