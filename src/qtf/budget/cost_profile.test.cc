@@ -46,8 +46,9 @@ TEST(CostProfile, MeasuresMapsThatStayAsTheyAre) {
 }
 
 TEST(CostProfile, LargestRankIsTheLastThatStoresFewerNumbers) {
-  for (const auto& [out, in] :
-       std::vector<std::pair<int64_t, int64_t>>{{8, 8}, {48, 32}, {32, 48}, {300, 32}, {1, 5}}) {
+  const std::vector<std::pair<int64_t, int64_t>> sizes{{8, 8}, {48, 32}, {32, 48}, {300, 32}, {1, 5}};
+  for (const auto& size : sizes) {
+    const int64_t out = size.first, in = size.second;
     const int64_t rank = largest_rank(out, in);
     const auto stored = [&](int64_t r) { return r * (out + in) - r * r; };
     EXPECT_TRUE(rank == 0 || stored(rank) < out * in) << out << " " << in;
