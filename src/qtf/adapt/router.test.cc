@@ -6,6 +6,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "qtf/adapt/entropy_distribution.h"
 #include "qtf/base/random.h"
 
 namespace qtf::adapt {
