@@ -99,6 +99,12 @@ TEST_F(BadInput, RankPolicies) {
     refuse(Words{"eval", c.model, "--text", place_.book()} + c.more, c.reason);
     refuse(Words{"generate", c.model, "--prompt", "A"} + c.more, c.reason);
   }
+  const Words generate = {"generate", nested, "--prompt", "A"};
+  for (const char* ms : {"0", "-1"})
+    refuse(generate + Words{"--max-latency-ms", ms}, "expected milliseconds above 0");
+  refuse(generate + Words{"--max-latency-ms", "5", "--rank-policy", "fixed:1"}, "fixed:K has none");
+  refuse(generate + Words{"--decisions", "x"}, "--decisions records what --max-latency-ms decides");
+  refuse({"generate", dense, "--prompt", "A", "--max-latency-ms", "5"}, "no nested levels");
   const Words calibrate = {"calibrate", nested, "--text", place_.book()};
   refuse(calibrate + Words{"--mean-rank", "1"}, "above 0 and below 1");
   refuse(calibrate + Words{"--hysteresis", "-1"}, "--hysteresis");

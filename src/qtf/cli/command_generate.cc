@@ -1,8 +1,11 @@
 #include <fmt/format.h>
 
+#include <cmath>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
 
+#include "qtf/base/file.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/profile_table.h"
 #include "qtf/cli/rank_options.h"
@@ -25,12 +28,48 @@ model::GenerateOptions read_options(const Arguments& arguments, const model::Mod
   return options;
 }
 
+/// The scheduler that the options ask for; a time a token alone means the model's own policy.
+std::unique_ptr<model::RankScheduler> read_scheduler(const Arguments& arguments,
+                                                     const model::ModelConfig& config) {
+  auto scheduler = read_rank_scheduler(arguments, config);
+  if (!arguments.given("--max-latency-ms")) return scheduler;
+  if (!(arguments.number("--max-latency-ms") > 0))
+    throw_input_error("--max-latency-ms", "expected milliseconds above 0, got {}",
+                      arguments.number("--max-latency-ms"));
+  if (!scheduler) scheduler = std::make_unique<model::RankScheduler>(config, model::RankOptions{});
+  if (scheduler->options().policy.signal == adapt::RankSignal::fixed)
+    throw UsageError("--max-latency-ms lowers a policy's mean rank, and fixed:K has none; leave one out");
+  return scheduler;
+}
+
+/// What the time a token came to, and the record of the mean rank's changes.
+void tell_latency(const Arguments& arguments, const model::Generation& result, std::ostream& err) {
+  std::string lines;
+  for (const adapt::LatencyDecision& decision : result.latency) lines += to_json(decision).dump() + "\n";
+  if (arguments.given("--decisions")) write_file_atomically(arguments.text("--decisions"), lines);
+  if (!arguments.given("--max-latency-ms")) return;
+  const bool too_slow = !result.latency.empty() && result.latency.back().too_slow;
+  if (too_slow) {
+    err << fmt::format("The smallest ranks take longer than {} ms a token on this machine\n",
+                       arguments.number("--max-latency-ms"));
+  }
+  if (arguments.flag("--stats"))
+    err << fmt::format(
+        "latency: {:.3f} ms a token, {} changes of the mean rank\n",
+        1e3 * result.decode_seconds / static_cast<double>(std::max<size_t>(1, result.tokens.size())),
+        result.latency.size());
+}
+
 void run_generate(const Arguments& arguments, const Streams& streams) {
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "generate");
   model::GenerateOptions options = read_options(arguments, loaded.model->config());
-  const auto scheduler = read_rank_scheduler(arguments, loaded.model->config());
+  const auto scheduler = read_scheduler(arguments, loaded.model->config());
   options.scheduler = scheduler.get();
+  if (arguments.given("--decisions") && !arguments.given("--max-latency-ms"))
+    throw UsageError("--decisions records what --max-latency-ms decides; add it");
+  if (arguments.given("--max-latency-ms"))
+    options.token_budget_ns = std::llround(1e6 * arguments.number("--max-latency-ms"));
   loaded.model->prepare(tt::Use::inference, pool);
   const auto stream = [&](std::string_view piece) { streams.out << piece << std::flush; };
   std::optional<Profile> profile;
@@ -39,6 +78,7 @@ void run_generate(const Arguments& arguments, const Streams& streams) {
       model::generate(*loaded.model, *loaded.tokenizer, arguments.text("--prompt"), options, stream, &pool);
   streams.out << "\n";
   if (profile) streams.err << measured_profile(profile, pool);
+  tell_latency(arguments, result, streams.err);
   if (!arguments.flag("--stats")) return;
   streams.err << fmt::format("prompt {} tokens in {:.1f} ms, {} tokens at {:.0f} tokens/s\n",
                              result.prompt_tokens, 1e3 * result.prompt_seconds, result.tokens.size(),
@@ -121,6 +161,15 @@ const Command kGenerateCommand{
                 alpha_option(),
                 hysteresis_option(),
                 rank_seed_option(),
+                {.name = "--max-latency-ms",
+                 .type = ValueType::number,
+                 .value = "X",
+                 .help = "milliseconds that a token may take: the policy's mean rank falls where it takes "
+                         "longer (the text then depends on the machine)"},
+                {.name = "--decisions",
+                 .value = "FILE",
+                 .help = "write a JSON line for each change of the mean rank by --max-latency-ms, with its "
+                         "measured time"},
                 {.name = "--threads",
                  .type = ValueType::integer,
                  .value = "N",

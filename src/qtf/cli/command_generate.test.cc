@@ -76,6 +76,40 @@ TEST_F(Generate, RanksFollowAPolicy) {
   EXPECT_EQ(run({}).err.find("ranks"), std::string::npos);
 }
 
+TEST_F(Generate, ATimeATokenLowersTheMeanRank) {
+  const std::string nested =
+      place_.train("timed", {"--shape", "ffn=chain:rank=8", "--levels", "4", "--steps", "30"});
+  const std::string record = place_ / "latency.jsonl";
+  const auto run = [&](const char* ms) {
+    const Result result = call({"generate", nested, "--prompt", "Line 1", "--tokens", "80", "--stats",
+                                "--max-latency-ms", ms, "--decisions", record});
+    EXPECT_EQ(result.status, 0) << result.err;
+    return result.err;
+  };
+  // Nothing takes a nanosecond: down to the smallest, and said so.
+  const std::string slow = run("1e-6");
+  EXPECT_NE(slow.find("The smallest ranks take longer than 1e-06 ms a token"), std::string::npos) << slow;
+  EXPECT_NE(slow.find("changes of the mean rank"), std::string::npos) << slow;
+  std::istringstream lines(read_file(record));
+  int64_t mean = 500000000, count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const auto decision = nlohmann::json::parse(line);
+    EXPECT_EQ(decision.at("decision"), "mean_rank");
+    EXPECT_EQ(decision.at("mean_before"), std::to_string(mean));
+    EXPECT_EQ(decision.at("budget_ns"), "1");
+    mean = std::stoll(decision.at("mean").get<std::string>());
+  }
+  EXPECT_EQ(mean, 1000000);
+  EXPECT_GE(count, 8) << "every eighth token of 79";
+  // A second is always enough: nothing changes, and the text is the policy's.
+  const Result free = call({"generate", nested, "--prompt", "Line 1", "--tokens", "80", "--max-latency-ms",
+                            "1000", "--decisions", record});
+  EXPECT_EQ(read_file(record), "");
+  EXPECT_EQ(
+      free.out,
+      call({"generate", nested, "--prompt", "Line 1", "--tokens", "80", "--rank-policy", "entropy"}).out);
+}
+
 TEST_F(Generate, TheModelIsItsTokenizerToo) {
   EXPECT_EQ(call({"tokenize", model_, "--text", "Hi"}).out, "72 105\n");
   EXPECT_EQ(call({"tokenize", model_, "--text", "72 105", "--decode"}).out, "Hi\n");

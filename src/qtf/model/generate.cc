@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -115,6 +116,36 @@ class Writer {
   std::vector<float> hidden_, logits_;
 };
 
+/// Measures decoded tokens and drives a scheduler's mean rank by them.
+class LatencyKeeper {
+ public:
+  LatencyKeeper(RankScheduler* scheduler, int64_t budget_ns)
+      : scheduler_(scheduler),
+        budget_ns_(scheduler ? budget_ns : 0),
+        asked_(scheduler ? scheduler->mean() : 0) {}
+
+  void add(double seconds) {
+    if (budget_ns_ == 0) return;
+    times_.push_back(std::llround(1e9 * seconds));
+    ++tokens_;
+    if (static_cast<int64_t>(times_.size()) < adapt::kLatencyTokens) return;
+    std::nth_element(times_.begin(), times_.begin() + adapt::kLatencyTokens / 2, times_.end());
+    const adapt::LatencyDecision decision = adapt::decide_mean(
+        {tokens_, times_[adapt::kLatencyTokens / 2], budget_ns_, scheduler_->mean(), asked_});
+    times_.clear();
+    if (decision.mean == scheduler_->mean() && !decision.too_slow) return;
+    scheduler_->set_mean(decision.mean);
+    decisions.push_back(decision);
+  }
+
+  std::vector<adapt::LatencyDecision> decisions;
+
+ private:
+  RankScheduler* scheduler_;
+  int64_t budget_ns_, asked_, tokens_ = 0;
+  std::vector<int64_t> times_;
+};
+
 std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,
                                    std::string_view prompt) {
   if (tokenizer.vocabulary_size() > model.config().vocabulary) {
@@ -139,6 +170,8 @@ std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::
 void check_options(const Transformer<float>& model, const GenerateOptions& options) {
   validate(options.sampling);
   if (options.tokens < 0) throw_input_error("generate", "tokens must be 0 or more, got {}", options.tokens);
+  if (options.token_budget_ns < 0 || (options.token_budget_ns > 0 && !options.scheduler))
+    throw_input_error("generate", "a time a token needs a rank policy, whose mean rank it may lower");
   const int levels = level_count(model.config());
   if (options.level < 0 || options.level > levels) {
     throw_input_error("generate", "level must be 0 (the largest) to {} for this model, got {}", levels,
@@ -165,7 +198,11 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
   };
 
   std::optional<ThreadPool> own;
-  Writer writer(model, {options.level, options.scheduler}, pool ? *pool : own.emplace(1));
+  // A copy, whose mean rank may change on the way.
+  std::optional<RankScheduler> scheduler;
+  if (options.scheduler) scheduler = *options.scheduler;
+  LatencyKeeper latency(scheduler ? &*scheduler : nullptr, options.token_budget_ns);
+  Writer writer(model, {options.level, scheduler ? &*scheduler : nullptr}, pool ? *pool : own.emplace(1));
   auto start = std::chrono::steady_clock::now();
   std::span<const float> logits = writer.extend(history);
   result.prompt_seconds = seconds_since(start);
@@ -190,7 +227,9 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
       const auto half = static_cast<size_t>(std::max<int64_t>(1, model.config().context / 2));
       logits = writer.extend(std::span(history).last(half));
     } else {
+      const auto begin = std::chrono::steady_clock::now();
       logits = writer.extend({&history.back(), 1});
+      latency.add(seconds_since(begin));
     }
   }
   show(text.finish());
@@ -198,6 +237,7 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
   writer.count();
   result.passed = writer.passed, result.routed = writer.routed;
   result.ranks = writer.ranks;
+  result.latency = std::move(latency.decisions);
   return result;
 }
 

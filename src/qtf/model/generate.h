@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "qtf/adapt/latency.h"
 #include "qtf/base/thread_pool.h"
 #include "qtf/model/rank_mix.h"
 #include "qtf/model/sampler.h"
@@ -20,6 +21,9 @@ struct GenerateOptions {
   std::vector<std::string> stop;  ///< generation ends before the first of these texts
   int level = 0;
   const RankScheduler* scheduler = nullptr;  ///< what picks the levels after attention, if not `level`
+  /// Time a decoded token may take, in nanoseconds: the scheduler's mean rank falls where the measured time
+  /// is over it, so that the text then depends on the machine. 0: no budget.
+  int64_t token_budget_ns = 0;
 };
 
 struct Generation {
@@ -32,6 +36,7 @@ struct Generation {
   int64_t passed = 0;         ///< tokens that the model read, again where older ones were forgotten
   int64_t routed = 0;         ///< of those, through the quantum layer
   RankMix ranks;              ///< levels of those tokens, with a scheduler
+  std::vector<adapt::LatencyDecision> latency;  ///< each change of the mean rank, and each token too slow
 };
 
 /// Continues `prompt`. `stream` gets the text in pieces that are whole UTF-8 characters, as soon as no stop
