@@ -10,6 +10,7 @@ extern const Command kCompressCommand;
 extern const Command kBudgetCommand;
 extern const Command kProfileCommand;
 extern const Command kCalibrateCommand;
+extern const Command kEntropyCommand;
 extern const Command kEvalCommand;
 extern const Command kGenerateCommand;
 extern const Command kInfoCommand;
@@ -23,9 +24,10 @@ extern const Command kDocsCommand;
 
 const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> table{
-      &kTrainCommand,  &kCompressCommand, &kBudgetCommand, &kProfileCommand, &kCalibrateCommand,
-      &kEvalCommand,   &kGenerateCommand, &kInfoCommand,   &kConvertCommand, &kTokenizeCommand,
-      &kReportCommand, &kCircuitCommand,  &kHelpCommand,   &kVersionCommand, &kDocsCommand,
+      &kTrainCommand,     &kCompressCommand, &kBudgetCommand,   &kProfileCommand,
+      &kCalibrateCommand, &kEvalCommand,     &kEntropyCommand,  &kGenerateCommand,
+      &kInfoCommand,      &kConvertCommand,  &kTokenizeCommand, &kReportCommand,
+      &kCircuitCommand,   &kHelpCommand,     &kVersionCommand,  &kDocsCommand,
   };
   return table;
 }
