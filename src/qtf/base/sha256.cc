@@ -2,7 +2,7 @@
 
 #include <openssl/evp.h>
 
-#include <array>
+#include <charconv>
 
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
@@ -13,6 +13,23 @@ struct Sha256::State {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
   ~State() { EVP_MD_CTX_free(context); }
 };
+
+std::string to_hex(std::span<const uint8_t> bytes) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text;
+  text.reserve(2 * bytes.size());
+  for (uint8_t byte : bytes) text += kDigits[byte >> 4], text += kDigits[byte & 15];
+  return text;
+}
+
+bool from_hex(std::string_view text, std::span<uint8_t> bytes) {
+  if (text.size() != 2 * bytes.size()) return false;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    const auto [end, error] = std::from_chars(text.data() + 2 * i, text.data() + 2 * i + 2, bytes[i], 16);
+    if (error != std::errc() || end != text.data() + 2 * i + 2) return false;
+  }
+  return true;
+}
 
 namespace {
 // Cannot fail but for lack of memory or an OpenSSL without SHA-256.
@@ -31,12 +48,15 @@ void Sha256::update(std::string_view bytes) {
   check(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()));
 }
 
-std::string Sha256::hex() {
-  std::array<unsigned char, 32> digest;
+void Sha256::update(std::span<const uint8_t> bytes) {
+  check(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()));
+}
+
+Digest Sha256::digest() {
+  Digest digest;
   check(EVP_DigestFinal_ex(state_->context, digest.data(), nullptr));
-  std::string text;
-  for (unsigned char byte : digest) text += fmt::format("{:02x}", byte);
-  return text;
+  check(EVP_DigestInit_ex(state_->context, nullptr, nullptr));
+  return digest;
 }
 
 std::string sha256_hex(std::string_view bytes) {

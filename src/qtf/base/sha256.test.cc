@@ -24,6 +24,24 @@ TEST(Sha256, PiecesEqualTheWhole) {
   EXPECT_EQ(hash.hex(), sha256_hex(text));
 }
 
+TEST(Sha256, BeginsAnewAfterEachDigest) {
+  Sha256 hash;
+  hash.update("abc");
+  EXPECT_EQ(to_hex(hash.digest()), sha256_hex("abc"));
+  hash.update("");
+  EXPECT_EQ(hash.hex(), sha256_hex(""));
+}
+
+TEST(Hex, RoundTripsAndRefusesOthers) {
+  const std::array<uint8_t, 4> bytes{0, 9, 0xab, 0xff};
+  EXPECT_EQ(to_hex(bytes), "0009abff");
+  std::array<uint8_t, 4> back{};
+  EXPECT_TRUE(from_hex("0009ABff", back));
+  EXPECT_EQ(back, bytes);
+  for (const char* bad : {"", "0009abf", "0009abfff", "0009abfg", "0009ab-1", "0009ab 1", "0x09abff"})
+    EXPECT_FALSE(from_hex(bad, back)) << bad;
+}
+
 TEST(Sha256, OfAFile) {
   TemporaryFolder folder;
   write_file_atomically(folder / "abc", "abc");
