@@ -16,12 +16,12 @@ namespace qtf::audit {
 
 namespace {
 
-using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
+using PrivateOrPublicKey = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 using DigestContext = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
 constexpr size_t kSignatureBytes = 64;
 constexpr size_t kMostBase64 = size_t{64} << 20;
 
-const unsigned char* raw(std::string_view bytes) {
+const unsigned char* unsigned_bytes(std::string_view bytes) {
   return reinterpret_cast<const unsigned char*>(bytes.data());
 }
 
@@ -31,11 +31,11 @@ int no_password(char*, int, int, void*) {
 }
 
 template <class Read>
-Key read_key(const std::filesystem::path& path, const char* what, Read read) {
+PrivateOrPublicKey read_key(const std::filesystem::path& path, const char* what, Read read) {
   const std::string pem = read_file(path);
   const std::unique_ptr<BIO, decltype(&BIO_free)> bio(
       BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), &BIO_free);
-  Key key(read(bio.get(), nullptr, &no_password, nullptr), &EVP_PKEY_free);
+  PrivateOrPublicKey key(read(bio.get(), nullptr, &no_password, nullptr), &EVP_PKEY_free);
   if (!key || EVP_PKEY_get_id(key.get()) != EVP_PKEY_ED25519)
     throw_input_error("audit", "{} holds no Ed25519 {} key in PEM form without a password", path.string(),
                       what);
@@ -70,7 +70,8 @@ bool is_signed(const nlohmann::json& envelope, std::string_view message, EVP_PKE
     const std::string signature = from_base64(text_member(one, "sig").get_ref<const std::string&>());
     const DigestContext context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
     if (EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, key) == 1 &&
-        EVP_DigestVerify(context.get(), raw(signature), signature.size(), raw(message), message.size()) == 1)
+        EVP_DigestVerify(context.get(), unsigned_bytes(signature), signature.size(), unsigned_bytes(message),
+                         message.size()) == 1)
       return true;
   }
   return false;
@@ -80,13 +81,13 @@ bool is_signed(const nlohmann::json& envelope, std::string_view message, EVP_PKE
 
 nlohmann::json sign_envelope(std::string_view type, std::string_view payload,
                              const std::filesystem::path& private_key) {
-  const Key key = read_key(private_key, "private", &PEM_read_bio_PrivateKey);
+  const PrivateOrPublicKey key = read_key(private_key, "private", &PEM_read_bio_PrivateKey);
   const std::string message = preauthentication(type, payload);
   std::array<unsigned char, kSignatureBytes> signature;
   size_t size = signature.size();
   const DigestContext context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
   if (EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key.get()) != 1 ||
-      EVP_DigestSign(context.get(), signature.data(), &size, raw(message), message.size()) != 1)
+      EVP_DigestSign(context.get(), signature.data(), &size, unsigned_bytes(message), message.size()) != 1)
     throw_io_error("audit", "OpenSSL cannot sign with {}", private_key.string());
   return {{"payload", to_base64(payload)},
           {"payloadType", type},
@@ -97,7 +98,7 @@ nlohmann::json sign_envelope(std::string_view type, std::string_view payload,
 
 std::string open_envelope(const nlohmann::json& envelope, std::string_view type,
                           const std::filesystem::path& public_key) {
-  const Key key = read_key(public_key, "public", &PEM_read_bio_PUBKEY);
+  const PrivateOrPublicKey key = read_key(public_key, "public", &PEM_read_bio_PUBKEY);
   const std::string found = text_member(envelope, "payloadType");
   if (found != type) throw_input_error("audit", "the envelope holds {}, not {}", found, type);
   std::string payload = from_base64(text_member(envelope, "payload").get_ref<const std::string&>());
@@ -108,7 +109,7 @@ std::string open_envelope(const nlohmann::json& envelope, std::string_view type,
 
 std::string to_base64(std::string_view bytes) {
   std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');
-  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()), raw(bytes),
+  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()), unsigned_bytes(bytes),
                                    static_cast<int>(bytes.size()));
   text.resize(static_cast<size_t>(size));
   return text;
@@ -119,7 +120,7 @@ std::string from_base64(std::string_view text) {
   std::string bytes(text.size() / 4 * 3 + 3, '\0');
   const int size = text.size() % 4 != 0 || text.size() > kMostBase64
                        ? -1
-                       : EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()), raw(text),
+                       : EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()), unsigned_bytes(text),
                                          static_cast<int>(text.size()));
   // OpenSSL forgives spaces around; one spelling has no use for that.
   bytes.resize(size < 0 ? 0 : static_cast<size_t>(size) - padding);

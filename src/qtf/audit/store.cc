@@ -134,10 +134,21 @@ Log::~Log() {
     flush();
   } catch (...) {  // flush() before tells
   }
+  close_segment();
+}
+
+/// Leaves one plain file behind that whoever reads it need not write beside, if no one else has it open.
+void Log::close_segment() {
+  if (!database_) return;
+  try {
+    database_->run("PRAGMA busy_timeout=0; PRAGMA journal_mode=DELETE");
+  } catch (const std::exception&) {  // the last one to close it does
+  }
+  database_.reset();
 }
 
 void Log::open_segment(int segment) {
-  database_.reset();
+  close_segment();
   database_ = open_for_writing(segment_path(file_, segment), options_.busy_ms);
   segment_ = segment;
 }

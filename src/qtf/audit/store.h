@@ -67,6 +67,7 @@ class Log {
 
   void add(std::string_view kind, const nlohmann::json& data, bool has_payload, std::string payload);
   void open_segment(int segment);
+  void close_segment();
   bool commit();
   void insert(Statement& statement, const Pending& pending, Place& place) const;
   Pending opening(Place& place) const;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "qtf/cli/making_records.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/rank_options.h"
 #include "qtf/compress/sequences.h"
@@ -50,6 +51,9 @@ void run_calibrate(const Arguments& arguments, const Streams& streams) {
       calibrated, {.policy = {policy.signal}, .mean = {}, .alpha = {}, .hysteresis = {}});
   const train::Evaluation e = loss_under_policy(*loaded.model, scheduler, text, pool);
   model::save_rank_policy(folder, policy, calibrated);
+  record_start(folder, "calibrate", {{"text", file.text_sha256()}, {"tokens", std::to_string(text.rows())}},
+               model::decisions(policy, calibrated));
+  record_made(folder, measured_facts(e));
   streams.out << fmt::format("Calibrated on {} tokens: {}\n{:.4f} nats/token on them; stored in {}\n",
                              text.rows(), ranks_text(scheduler, e.ranks), e.nats_per_token,
                              (std::filesystem::path(folder) / "config.json").string());

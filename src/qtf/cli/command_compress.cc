@@ -8,16 +8,19 @@
 #include <optional>
 #include <ostream>
 
+#include "qtf/audit/fields.h"
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
 #include "qtf/cli/calibration_input.h"
 #include "qtf/cli/compress_report.h"
+#include "qtf/cli/making_records.h"
 #include "qtf/cli/new_model_folder.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/stop_signal.h"
 #include "qtf/compress/compress.h"
 #include "qtf/compress/healing.h"
 #include "qtf/model/execution_plan.h"
+#include "qtf/model/model_files.h"
 #include "qtf/model/rank_calibration.h"
 #include "qtf/text/corpus.h"
 #include "qtf/text/token_file.h"
@@ -156,11 +159,11 @@ model::ExecutionPlan plan_execution(model::Transformer<float>& model, const mode
 /// The configuration to store: with a rank policy, where there are levels to choose from and a text to fit it
 /// to.
 model::ModelConfig with_rank_policy(const model::Transformer<float>& model, const Sequences& text,
-                                    std::string& records, ThreadPool& pool) {
+                                    audit::DecisionList& records, ThreadPool& pool) {
   model::ModelConfig config = model.config();
   if (!model::has_rank_choice(config) || text.rows() <= text.count()) return config;
   config.rank_policy = model::calibrate_ranks(model, text.tokens, text.ends, {}, pool);
-  records += model::decisions(*config.rank_policy, config);
+  records.append(model::decisions(*config.rank_policy, config));
   return config;
 }
 
@@ -181,6 +184,31 @@ void print_compression(const CompressionReport& report, const fs::path& out, std
         report.config.plan.size(), report.config.shapes.size());
   stream << fmt::format("The model is in {}, and what it lost where in {}\n", out.string(),
                         (out / "report.html").string());
+}
+
+/// What was compressed, and with what.
+nlohmann::json made_of(const CompressionReport& report, const Calibration& calibration) {
+  return {{"source", fs::path(report.source).filename().string()},
+          {"source_hash", model::hash_of(model::model_files(report.source))},
+          {"method", report.method->name},
+          {"calibration_text", calibration.text_sha256},
+          {"calibration_tokens", std::to_string(calibration.tokens)}};
+}
+
+nlohmann::json figures_of(const CompressionReport& report) {
+  nlohmann::json texts = nlohmann::json::array();
+  for (const MeasuredText& t : report.texts)
+    texts.push_back({{"model", t.model},
+                     {"text", t.text},
+                     {"parameters", std::to_string(t.parameters)},
+                     {"perplexity", fmt::format("{:.3f}", t.perplexity)},
+                     {"perplexity_bits", audit::float_bits(t.perplexity)},
+                     {"kl_divergence_bits", audit::float_bits(t.kl_divergence)},
+                     {"same_top_bits", audit::float_bits(t.same_top)}});
+  return {{"parameters", std::to_string(model::parameter_count(report.config))},
+          {"dense_parameters", std::to_string(model::dense_parameter_count(report.config))},
+          {"bytes", std::to_string(report.bytes)},
+          {"texts", texts}};
 }
 
 /// Matrices come and go in many sizes: each goes back to the system at once, where the allocator would keep a
@@ -224,7 +252,7 @@ void run_compress(const Arguments& arguments, const Streams& streams) {
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   show(0.9, "timing");
   const model::ExecutionPlan plan = plan_execution(*result.model, *original, pool);
-  result.decisions += model::decisions(plan);
+  result.decisions.append(model::decisions(plan));
   show(0.95, "measuring");
 
   report.name = out.filename().string();
@@ -274,12 +302,14 @@ void run_compress(const Arguments& arguments, const Streams& streams) {
                           *loaded.tokenizer);
   model::save_weights(folder.path(), model.layout(), model.parameters());
   compress::save_calibration(folder / "calibration.safetensors", calibration);
-  write_file_atomically(folder / "decisions.jsonl", result.decisions);
+  write_file_atomically(folder / "decisions.jsonl", result.decisions.lines);
   report.bytes = static_cast<int64_t>(fs::file_size(folder / "model.safetensors"));
   report.peak_memory = peak_memory();
   const nlohmann::ordered_json json = to_json(report);
   write_file_atomically(folder / "report.json", json.dump(1) + "\n");
   write_file_atomically(folder / "report.html", compression_page(report));
+  record_start(folder.path(), "compress", made_of(report, calibration), result.decisions);
+  record_made(folder.path(), figures_of(report));
   end_if_stopped(stop);
   folder.keep();
 

@@ -4,6 +4,7 @@
 
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
+#include "qtf/cli/making_records.h"
 #include "qtf/cli/new_folder.h"
 #include "qtf/cli/profile_table.h"
 #include "qtf/cli/stop_signal.h"
@@ -116,6 +117,8 @@ void store_rank_policy(const TrainSetup& setup, ThreadPool& pool) {
       config.context, model::kRankCalibrationTokens);
   const model::RankPolicy policy = model::calibrate_ranks(*setup.model, text.tokens, text.ends, {}, pool);
   model::save_rank_policy(setup.job.out, policy, config);
+  record_start(setup.job.out, "calibrate", {{"tokens", std::to_string(text.rows())}},
+               model::decisions(policy, config));
 }
 
 /// Trains and leaves a finished folder. `out`: what --resume would be given.
@@ -135,6 +138,7 @@ void train_whole(TrainSetup& setup, const Arguments& settings, const std::string
   store_rank_policy(setup, pool);
   const model::CardFacts facts = card_facts(setup, summary, settings.text("--train"));
   write_end(setup, summary, facts);
+  record_made(setup.job.out, measured_facts(summary.valid));
   // The card last: who finds one finds a finished run.
   write_file_atomically(setup.job.out / "README.md", model::model_card(setup.model->config(), facts));
   train::remove_checkpoint(setup.job.out);

@@ -39,8 +39,9 @@ TEST_F(Train, LeavesAWholeModelFolderAndSaysWhatItDid) {
   for (const auto& entry : fs::directory_iterator(place_ / "new/model"))
     files.push_back(entry.path().filename());
   std::sort(files.begin(), files.end());
-  EXPECT_EQ(files, (std::vector<std::string>{".lock", "README.md", "config.json", "metrics.jsonl",
-                                             "model.safetensors", "tokenizer_config.json", "train.json"}));
+  EXPECT_EQ(files,
+            (std::vector<std::string>{".lock", "README.md", "audit.sqlite", "config.json", "metrics.jsonl",
+                                      "model.safetensors", "tokenizer_config.json", "train.json"}));
   const json end = metrics_of(place_ / "new/model").back();
   EXPECT_EQ(end.at("event"), "end");
   EXPECT_EQ(end.at("step"), 4);

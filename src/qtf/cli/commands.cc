@@ -17,6 +17,7 @@ extern const Command kInfoCommand;
 extern const Command kConvertCommand;
 extern const Command kReportCommand;
 extern const Command kCircuitCommand;
+extern const Command kAuditCommand;
 extern const Command kTokenizeCommand;
 extern const Command kHelpCommand;
 extern const Command kVersionCommand;
@@ -27,7 +28,7 @@ const std::vector<const Command*>& commands() {
       &kTrainCommand,     &kCompressCommand, &kBudgetCommand,   &kProfileCommand,
       &kCalibrateCommand, &kEvalCommand,     &kEntropyCommand,  &kGenerateCommand,
       &kInfoCommand,      &kConvertCommand,  &kTokenizeCommand, &kReportCommand,
-      &kCircuitCommand,   &kHelpCommand,     &kVersionCommand,  &kDocsCommand,
+      &kCircuitCommand,   &kAuditCommand, &kHelpCommand,     &kVersionCommand,  &kDocsCommand,
   };
   return table;
 }

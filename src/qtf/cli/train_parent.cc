@@ -124,7 +124,7 @@ void check_ratio(const Arguments& settings, const model::ModelConfig& dense) {
 std::unique_ptr<model::Transformer<float>> compress_parent(const Arguments& settings,
                                                            const model::Transformer<float>& parent,
                                                            const train::TokenRange& text, ThreadPool& pool,
-                                                           std::string& decisions) {
+                                                           audit::DecisionList& decisions) {
   const auto original = compress::dense_copy(parent, pool);
   const compress::Sequences windows = compress::windows_of(
       text.size(), [&](int64_t first, std::span<int32_t> out) { text.file->copy(text.begin + first, out); },
@@ -133,7 +133,7 @@ std::unique_ptr<model::Transformer<float>> compress_parent(const Arguments& sett
   compress::CompressOptions options;
   options.max_parameters = level_sizes(settings, original->config());
   const compress::Compressed result = compress::compress(*original, calibration, windows, options, pool);
-  decisions += result.decisions;
+  decisions.append(result.decisions);
   return model::with_free_gauge(*result.model);
 }
 

@@ -35,11 +35,11 @@ bool has_finished_parent(const Arguments& given);
 void check_ratio(const Arguments& settings, const model::ModelConfig& dense);
 
 /// The parent compressed by --ratio, with --levels, calibrated on windows of its training text, all numbers
-/// of its chains free. Not prepared. `decisions` gets a line a choice.
+/// of its chains free. Not prepared. `decisions` gets each choice.
 std::unique_ptr<model::Transformer<float>> compress_parent(const Arguments& settings,
                                                            const model::Transformer<float>& parent,
                                                            const train::TokenRange& text, ThreadPool& pool,
-                                                           std::string& decisions);
+                                                           audit::DecisionList& decisions);
 
 /// What the dense part wrote into its metrics.jsonl, for the rest to go on from.
 train::RunBefore run_before(const std::filesystem::path& parent);

@@ -6,12 +6,13 @@
 
 #include "qtf/base/parse.h"
 #include "qtf/base/sha256.h"
+#include "qtf/cli/making_records.h"
 #include "qtf/cli/new_folder.h"
 #include "qtf/cli/train_parent.h"
 #include "qtf/model/gauge.h"
 #include "qtf/model/guides.h"
 #include "qtf/model/model_folder.h"
-#include "qtf/model/rank_choice.h"
+#include "qtf/model/rank_choice_record.h"
 #include "qtf/model/reshape.h"
 #include "qtf/text/corpus.h"
 #include "qtf/text/sentencepiece.h"
@@ -214,9 +215,9 @@ model::ModelConfig read_sizes(const Arguments& a) {
   return config;
 }
 
-/// Returns the choices made for the user, a line of decisions.jsonl each.
-std::string apply_shapes(const Arguments& a, model::ModelConfig& config) {
-  std::string decisions;
+/// Returns the choices made for the user.
+audit::DecisionList apply_shapes(const Arguments& a, model::ModelConfig& config) {
+  audit::DecisionList decisions;
   for (const char* flag : {"--ratio-shape", "--richness"}) {
     if (a.given(flag) && !a.given("--ratio")) throw UsageError(fmt::format("{} needs --ratio; add it", flag));
   }
@@ -227,7 +228,7 @@ std::string apply_shapes(const Arguments& a, model::ModelConfig& config) {
       const model::Richness richness = model::parse_richness(config, a.list("--richness"));
       const auto choice = model::apply_ratio(config, a.number("--ratio"), info.kind, richness,
                                              static_cast<int>(a.integer("--levels")));
-      decisions += model::to_json(choice).dump() + "\n";
+      decisions.add(model::record(choice), model::to_json(choice));
     }
   }
   model::apply_shape_requests(config, a.list("--shape"));
@@ -428,7 +429,8 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
     // The settings first: whoever is killed from here on can --resume.
     write_settings(job.out, settings);
     model::save_description(job.out, job.model->config(), *setup->tokenizer);
-    if (!setup->decisions.empty()) write_file_atomically(job.out / "decisions.jsonl", setup->decisions);
+    if (!setup->decisions.empty()) write_file_atomically(job.out / "decisions.jsonl", setup->decisions.lines);
+    record_start(job.out, "train", {{"identity", sha256_hex(job.identity.dump())}}, setup->decisions);
   }
   folder.keep();
   return setup;

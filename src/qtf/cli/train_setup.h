@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "qtf/audit/decision.h"
 #include "qtf/base/file.h"
 #include "qtf/cli/command.h"
 #include "qtf/text/token_file.h"
@@ -21,7 +22,7 @@ struct TrainSetup {
   std::unique_ptr<model::Transformer<float>> model, teacher;
   std::optional<text::TokenFile> train_file, valid_file;
   std::optional<FolderLock> lock;
-  std::string decisions;  ///< what was chosen for the user, for decisions.jsonl
+  audit::DecisionList decisions;  ///< what was chosen for the user
   train::TrainJob job;
 };
 

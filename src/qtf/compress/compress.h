@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "qtf/audit/decision.h"
 #include "qtf/compress/calibration.h"
 #include "qtf/compress/methods.h"
 
@@ -48,8 +49,8 @@ struct CompressedMap {
 struct Compressed {
   std::unique_ptr<model::Transformer<float>> model;  ///< prepared for inference
   std::vector<CompressedMap> maps;                   ///< in linear_maps() order
-  std::string decisions;                             ///< lines for decisions.jsonl
-  double predicted_loss = 0;                         ///< nats/token of KL
+  audit::DecisionList decisions;
+  double predicted_loss = 0;  ///< nats/token of KL
 };
 
 /// A copy of a model with every map multiplied out, prepared for inference.

@@ -5,10 +5,10 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "qtf/adapt/allocation.h"
+#include "qtf/adapt/decision_records.h"
 #include "qtf/base/error.h"
 #include "qtf/compress/captured_map.h"
-#include "qtf/model/rank_choice.h"
+#include "qtf/model/rank_choice_record.h"
 
 namespace qtf::compress {
 
@@ -143,7 +143,7 @@ class ChainPlanner {
     const size_t levels = options_.max_parameters.size();
     for (size_t level = 0; level < levels; ++level) {
       const adapt::Allocation allocation = allocate(level);
-      plan.decisions += adapt::to_json(allocation).dump() + "\n";
+      plan.decisions.add(adapt::record(allocation), adapt::to_json(allocation));
       plan.total_loss = static_cast<double>(allocation.loss) / kNano;
       for (size_t m = 0; m < ranks_.size(); ++m) {
         const auto& choice = ranks_offered_[m][static_cast<size_t>(allocation.chosen[m])];
@@ -212,7 +212,7 @@ Plan uniform_plan(const model::Transformer<float>& original, const CompressOptio
   const model::RankChoice choice = model::choose_ranks(question);
   Plan plan;
   plan.config = original.config();
-  plan.decisions = model::to_json(choice).dump() + "\n";
+  plan.decisions.add(model::record(choice), model::to_json(choice));
   for (size_t m = 0; m < choice.rows.size(); ++m) {
     const model::RankQuestion::Map& map = question.maps[m];
     const tt::WeightShape shape = tt::parse_shape(choice.rows[m].shape, map.out, map.in);

@@ -47,7 +47,7 @@ struct Plan {
   model::ModelConfig config;           ///< with shapes
   std::vector<double> predicted_loss;  ///< a map each, at the largest level; empty: none was made
   double total_loss = 0;
-  std::string decisions;  ///< lines for decisions.jsonl
+  audit::DecisionList decisions;
 };
 
 Plan make_plan(const model::Transformer<float>& original, const WeightMetrics& metrics,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "qtf/adapt/decision_records.h"
 #include "qtf/base/error.h"
 #include "qtf/model/map_timer.h"
 
@@ -70,10 +71,11 @@ ExecutionPlan plan_execution(const std::vector<adapt::ExecutionQuestion>& questi
   return plan;
 }
 
-std::string decisions(const ExecutionPlan& plan) {
-  std::string lines;
-  for (const adapt::ExecutionChoice& choice : plan.choices) lines += adapt::to_json(choice).dump() + "\n";
-  return lines;
+audit::DecisionList decisions(const ExecutionPlan& plan) {
+  audit::DecisionList list;
+  for (const adapt::ExecutionChoice& choice : plan.choices)
+    list.add(adapt::record(choice), adapt::to_json(choice));
+  return list;
 }
 
 }  // namespace qtf::model

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "qtf/adapt/execution.h"
+#include "qtf/audit/decision.h"
 #include "qtf/model/transformer.h"
 
 namespace qtf::model {
@@ -32,7 +33,7 @@ struct ExecutionPlan {
 /// The decision for each question.
 ExecutionPlan plan_execution(const std::vector<adapt::ExecutionQuestion>& questions);
 
-/// Lines for decisions.jsonl.
-std::string decisions(const ExecutionPlan& plan);
+/// As they are recorded.
+audit::DecisionList decisions(const ExecutionPlan& plan);
 
 }  // namespace qtf::model

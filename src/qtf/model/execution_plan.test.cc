@@ -67,7 +67,7 @@ TEST(ExecutionPlan, MergesTheLevelsThatAreSlowerAndRecordsAll) {
       plan_execution({question("a", 1, 5), question("a", 2, 11), question("a", 3, 12), question("b", 1, 10)});
   EXPECT_EQ(plan.merged, (std::map<std::string, std::vector<int>>{{"a", {2, 3}}}));
   EXPECT_EQ(plan.choices.size(), 4u);
-  const std::string lines = decisions(plan);
+  const std::string lines = decisions(plan).lines;
   EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 4);
 }
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "qtf/adapt/decision_records.h"
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
 
@@ -87,18 +88,18 @@ RankPolicy calibrate_ranks(const Transformer<float>& model, std::span<const int3
   return policy;
 }
 
-std::string decisions(const RankPolicy& policy, const ModelConfig& config) {
-  std::string lines;
+audit::DecisionList decisions(const RankPolicy& policy, const ModelConfig& config) {
+  audit::DecisionList list;
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     const std::vector<int64_t> places = level_places(config, layer);
     if (places.empty()) continue;
-    nlohmann::ordered_json line =
-        adapt::to_json(adapt::solve_thresholds({policy.mean, places, policy.alpha}));
+    const adapt::RankThresholds solved = adapt::solve_thresholds({policy.mean, places, policy.alpha});
+    nlohmann::ordered_json line = adapt::to_json(solved);
     line["layer"] = std::to_string(layer);
     line["signal"] = std::string(adapt::info(policy.signal).name);
-    lines += line.dump() + "\n";
+    list.add(adapt::record(solved), line);
   }
-  return lines;
+  return list;
 }
 
 void save_rank_policy(const std::filesystem::path& folder, const RankPolicy& policy,
@@ -112,7 +113,7 @@ void save_rank_policy(const std::filesystem::path& folder, const RankPolicy& pol
     for (std::string line; std::getline(before, line);)
       if (!line.starts_with(R"({"decision":"rank_thresholds")")) lines += line + "\n";
   }
-  write_file_atomically(records, lines + decisions(policy, config));
+  write_file_atomically(records, lines + decisions(policy, config).lines);
   write_file_atomically(folder / "config.json", json.dump(2) + "\n");
 }
 

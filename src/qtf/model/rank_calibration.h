@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "qtf/audit/decision.h"
 #include "qtf/base/thread_pool.h"
 #include "qtf/model/transformer.h"
 
@@ -31,8 +32,8 @@ RankPolicy calibrate_ranks(const Transformer<float>& model, std::span<const int3
                            std::span<const int64_t> ends, const RankCalibrationOptions& options,
                            ThreadPool& pool);
 
-/// Lines for decisions.jsonl: how each layer's thresholds were solved for.
-std::string decisions(const RankPolicy& policy, const ModelConfig& config);
+/// How each layer's thresholds were solved for, as it is recorded.
+audit::DecisionList decisions(const RankPolicy& policy, const ModelConfig& config);
 
 /// Puts the policy into a model folder's config.json, all else in it staying as it is, and its decisions into
 /// decisions.jsonl in place of an earlier calibration's. Throws IoError.

@@ -1,0 +1,141 @@
+#include "qtf/adapt/decision_records.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "qtf/audit/canonical.h"
+#include "qtf/audit/record.h"
+#include "qtf/base/error.h"
+#include "qtf/base/random.h"
+
+namespace qtf::adapt {
+namespace {
+
+using Json = nlohmann::json;
+
+const audit::DecisionKind& kind_called(std::string_view name) {
+  for (const audit::DecisionKind& kind : decision_kinds())
+    if (kind.name == name) return kind;
+  throw InputError("no such kind");
+}
+
+/// Through the record's bytes and back.
+Json again(const audit::Decision& decision) {
+  return kind_called(decision.kind).decide(Json::parse(audit::canonical(decision.question)));
+}
+
+Allocation random_allocation(const Random& random) {
+  AllocationQuestion question;
+  uint64_t i = 0;
+  int64_t least = 0, most = 0;
+  for (int p = 0; p < 5; ++p) {
+    SizedPart part{"map " + std::to_string(p), {}};
+    for (int c = 0; c < 6; ++c)
+      part.choices.push_back({"rank " + std::to_string(c),
+                              10 + 20 * c + static_cast<int64_t>(random.below(i++, 15)),
+                              (6 - c) * 1000 - static_cast<int64_t>(random.below(i++, 900))});
+    least += part.choices.front().cost, most += part.choices.back().cost;
+    question.parts.push_back(part);
+  }
+  question.fixed_cost = 7;
+  question.budget = 7 + least + static_cast<int64_t>(random.below(i++, static_cast<uint64_t>(most - least)));
+  return allocate(question);
+}
+
+TEST(DecisionRecords, ReplayToTheSameBits) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    const Random random{seed, 5};
+    const audit::Decision allocation = record(random_allocation(random));
+    EXPECT_EQ(again(allocation), allocation.answer);
+    ExecutionQuestion question{"a map", "chain:rank=4", 2, {}, {}};
+    for (size_t t = 0; t < kTimedTokens.size(); ++t) {
+      question.factors[t] = {1 + static_cast<int64_t>(random.below(100 + t, 1000)), 3};
+      question.merged[t] = {1 + static_cast<int64_t>(random.below(200 + t, 1000)), 4};
+    }
+    const audit::Decision execution = record(choose_execution(question));
+    EXPECT_EQ(again(execution), execution.answer);
+    const RouteQuestion route{static_cast<int64_t>(seed), static_cast<int64_t>(seed / 4),
+                              static_cast<int64_t>(random.bits(1)), static_cast<int64_t>(random.bits(2)),
+                              250'000};
+    EXPECT_EQ(again(record(decide_route(route))), record(decide_route(route)).answer);
+  }
+}
+
+TEST(DecisionRecords, RanksReplayToTheSameBits) {
+  for (int64_t mean : {kUnit / 10, kUnit / 2, 9 * kUnit / 10}) {
+    const audit::Decision solved = record(solve_thresholds({mean, {0, kUnit / 3, kUnit}, kUsualAlpha}));
+    EXPECT_EQ(again(solved), solved.answer);
+  }
+  for (uint64_t i = 0; i < 200; ++i) {
+    const Random random{i, 8};
+    RankQuestion question;
+    question.signal = static_cast<RankSignal>(random.below(0, 3));
+    question.position = static_cast<int64_t>(random.below(1, 3));
+    question.standing = static_cast<int64_t>(random.below(2, static_cast<uint64_t>(kUnit)));
+    question.levels = 4, question.fixed_level = 2;
+    question.thresholds = {kUnit / 4, kUnit / 2, 3 * kUnit / 4};
+    question.hysteresis = kUnit / 50, question.previous = static_cast<int>(random.below(3, 5));
+    question.seed = random.bits(4);
+    const audit::Decision decision = record(decide_level(question));
+    EXPECT_EQ(again(decision), decision.answer);
+  }
+  audit::Decision bad = record(decide_level({}));
+  for (const auto& [key, value] : std::map<std::string, Json>{{"levels", "9"},
+                                                              {"levels", "0"},
+                                                              {"policy", "whim"},
+                                                              {"previous", "-1"},
+                                                              {"thresholds", Json::array()}}) {
+    audit::Decision other = bad;
+    other.question[key] = value;
+    EXPECT_THROW(again(other), InputError) << key;
+  }
+}
+
+TEST(DecisionRecords, AnotherQuestionHasAnotherAnswer) {
+  audit::Decision decision = record(decide_route({10, 1, 500, 400, 250'000}));
+  EXPECT_EQ(decision.answer["routed"], "yes");
+  decision.question["score"] = "399";
+  EXPECT_EQ(again(decision)["routed"], "no");
+}
+
+TEST(DecisionRecords, QuestionsThatAreNoneAreRefused) {
+  const Random random{1, 5};
+  const audit::Decision good[] = {
+      record(random_allocation(random)),
+      record(choose_execution(
+          {"m", "s", 1, {{{1, 0}, {1, 0}, {1, 0}, {1, 0}}}, {{{1, 0}, {1, 0}, {1, 0}, {1, 0}}}})),
+      record(decide_route({}))};
+  for (const audit::Decision& decision : good) {
+    for (const auto& [key, value] : decision.question.items()) {
+      audit::Decision bad = decision;
+      bad.question.erase(key);
+      EXPECT_THROW(again(bad), InputError) << decision.kind << " without " << key;
+      bad.question[key] = Json::object();
+      EXPECT_THROW(again(bad), InputError) << decision.kind << " with another " << key;
+    }
+  }
+  audit::Decision bad = good[0];
+  bad.question["parts"][0]["costs"].push_back("1");
+  EXPECT_THROW(again(bad), InputError);
+  bad = good[0];
+  bad.question["parts"][0]["sizes"][0] = 1;
+  EXPECT_THROW(again(bad), InputError);
+  bad = good[1];
+  bad.question["merged_ns"].push_back({"1", "1"});
+  EXPECT_THROW(again(bad), InputError);
+  bad = good[1];
+  bad.question["merged_ns"][0] = "1";
+  EXPECT_THROW(again(bad), InputError);
+}
+
+TEST(DecisionRecords, EveryKindHasItsRow) {
+  for (const audit::DecisionKind& kind : decision_kinds()) {
+    EXPECT_FALSE(kind.summary.empty());
+    EXPECT_TRUE(audit::is_kind(kind.name));
+    EXPECT_THROW(kind.decide(Json::array()), InputError);
+  }
+}
+
+}  // namespace
+}  // namespace qtf::adapt
