@@ -16,6 +16,7 @@
 #include "qtf/base/file.h"
 #include "qtf/cli/command.h"
 #include "qtf/cli/decision_kinds.h"
+#include "qtf/cli/run_records.h"
 #include "qtf/model/model_files.h"
 
 namespace qtf::cli {
@@ -185,8 +186,28 @@ audit::Verification verified_file(const Arguments& arguments) {
 
 // ---- replay ----
 
+/// From the model and the text.
+void replay_whole_run(const Arguments& arguments, const Streams& streams) {
+  if (!arguments.given("--model") || !arguments.given("--text"))
+    throw UsageError("--model MODEL and --text FILE belong together; give both");
+  int64_t records = 0;
+  const std::vector<std::string> differences =
+      replay_run(audit_file(arguments), arguments.text("--model"), arguments.text("--text"), records);
+  if (arguments.flag("--json")) {
+    streams.out << ordered_json({{"records", records}, {"differences", differences}}).dump() << "\n";
+  } else {
+    streams.out << fmt::format("{} of tokens run again, {}\n", counted_things(records, "record"),
+                               differences.empty()
+                                   ? "to the same decisions"
+                                   : counted_things(static_cast<int64_t>(differences.size()), "difference"));
+    for (const std::string& difference : differences) streams.out << difference << "\n";
+  }
+  if (!differences.empty()) throw ExitStatus(kInconsistent);
+}
+
 void replay_records(const Arguments& arguments, const Streams& streams) {
   verified_file(arguments);
+  if (arguments.given("--model") || arguments.given("--text")) return replay_whole_run(arguments, streams);
   const audit::Replay result = audit::replay(audit_file(arguments), decision_kinds());
   if (arguments.flag("--json")) {
     ordered_json differences = ordered_json::array();
@@ -308,7 +329,7 @@ const std::vector<AuditAction>& audit_actions() {
   static const std::vector<AuditAction> table{
       {"show", show_records, {"--kind", "--run", "--from", "--records", "--json"}},
       {"verify", verify_records, {"--count", "--root", "--public-key", "--anchor", "--json"}},
-      {"replay", replay_records, {"--json"}},
+      {"replay", replay_records, {"--model", "--text", "--json"}},
       {"root", print_root, {"--json"}},
       {"sign", sign_records, {"--key", "--out"}},
       {"export", export_records, {"--format", "--model", "--key", "--out"}}};
@@ -370,7 +391,11 @@ const std::vector<Option>& audit_options() {
        .choices = {"jsonl", "in-toto"}},
       {.name = "--model",
        .value = "MODEL",
-       .help = "export: whose files the statement is about, if not FILE's"},
+       .help = "export: whose files the statement is about, if not FILE's; replay: of the run"},
+      {.name = "--text",
+       .value = "FILE",
+       .help = "replay: with --model, run the evaluation (or, the prompt in FILE, the generation) again and "
+               "compare all its decisions"},
       {.name = "--out", .value = "FILE", .help = "sign, export: write here"},
       {.name = "--json", .type = ValueType::flag, .help = "show, verify, replay, root: print JSON"}};
   return table;

@@ -6,9 +6,11 @@
 #include <ostream>
 
 #include "qtf/base/file.h"
+#include "qtf/cli/making_records.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/profile_table.h"
 #include "qtf/cli/rank_options.h"
+#include "qtf/cli/run_records.h"
 #include "qtf/text/corpus.h"
 #include "qtf/train/evaluate.h"
 
@@ -158,18 +160,25 @@ void run_eval(const Arguments& arguments, const Streams& streams) {
   options.stride = arguments.integer("--stride");
   options.level = read_level(arguments, loaded.model->config(), "eval");
   options.circuit_entropy = loaded.model->quantum() != nullptr;
-  options.trace = arguments.given("--trace");
+  const auto recorder = RunRecorder::make(arguments, "eval");
+  options.trace = arguments.given("--trace") || recorder;
   const auto scheduler = read_rank_scheduler(arguments, loaded.model->config());
   options.scheduler = scheduler.get();
   set_measurement(arguments, *loaded.model);
+  if (recorder) recorder->start({}, "", {{"text_sha256", text::Corpus(arguments.text("--text")).sha256()}});
   const auto measure = arguments.given("--separator") ? measure_documents : measure_text;
   std::optional<Profile> profile;
   if (arguments.flag("--profile")) profile.emplace(pool);
   const Measured measured = measure(arguments, loaded, other.model.get(), options, pool);
   if (profile) streams.err << measured_profile(profile, pool);
-  if (options.trace)
+  if (recorder) {
+    recorder->evaluated(measured.evaluation, loaded.model->config().layers);
+    recorder->end({}, "", measured_facts(measured.evaluation));
+  }
+  if (arguments.given("--trace"))
     write_trace(arguments.text("--trace"), measured.evaluation, loaded.model->config(), options.level);
-  const auto json = to_json(measured, loaded, scheduler.get(), arguments.given("--against"));
+  auto json = to_json(measured, loaded, scheduler.get(), arguments.given("--against"));
+  json["audit"] = recorder ? arguments.text("--audit") : "unrecorded";
   if (arguments.flag("--json")) {
     streams.out << json.dump() << "\n";
   } else {
@@ -226,6 +235,9 @@ const Command kEvalCommand{
          alpha_option(),
          hysteresis_option(),
          rank_seed_option(),
+         audit_file_option(),
+         audit_level_option(),
+         record_text_option(),
          {.name = "--shots",
           .type = ValueType::integer,
           .value = "N",

@@ -9,6 +9,7 @@
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/profile_table.h"
 #include "qtf/cli/rank_options.h"
+#include "qtf/cli/run_records.h"
 #include "qtf/model/generate.h"
 
 namespace qtf::cli {
@@ -70,12 +71,23 @@ void run_generate(const Arguments& arguments, const Streams& streams) {
     throw UsageError("--decisions records what --max-latency-ms decides; add it");
   if (arguments.given("--max-latency-ms"))
     options.token_budget_ns = std::llround(1e6 * arguments.number("--max-latency-ms"));
+  const auto recorder = RunRecorder::make(arguments, "generate");
+  const std::string prompt = arguments.text("--prompt");
+  if (recorder) {
+    const bool has_quantum_layer = loaded.model->quantum() != nullptr;
+    recorder->start(loaded.tokenizer->encode(prompt), prompt, nlohmann::json::object());
+    options.before_forgetting = [&recorder, has_quantum_layer,
+                                 layers = loaded.model->config().layers](const nn::KvCache<float>& cache) {
+      recorder->generated(cache, layers, has_quantum_layer);
+    };
+  }
   loaded.model->prepare(tt::Use::inference, pool);
   const auto stream = [&](std::string_view piece) { streams.out << piece << std::flush; };
   std::optional<Profile> profile;
   if (arguments.flag("--profile")) profile.emplace(pool);
   const model::Generation result =
-      model::generate(*loaded.model, *loaded.tokenizer, arguments.text("--prompt"), options, stream, &pool);
+      model::generate(*loaded.model, *loaded.tokenizer, prompt, options, stream, &pool);
+  if (recorder) recorder->end(result.tokens, result.text, nlohmann::json::object());
   streams.out << "\n";
   if (profile) streams.err << measured_profile(profile, pool);
   tell_latency(arguments, result, streams.err);
@@ -83,6 +95,7 @@ void run_generate(const Arguments& arguments, const Streams& streams) {
   streams.err << fmt::format("prompt {} tokens in {:.1f} ms, {} tokens at {:.0f} tokens/s\n",
                              result.prompt_tokens, 1e3 * result.prompt_seconds, result.tokens.size(),
                              static_cast<double>(result.tokens.size()) / result.decode_seconds);
+  if (!recorder) streams.err << "unrecorded (--audit FILE records the decisions)\n";
   if (scheduler) streams.err << fmt::format("ranks: {}\n", ranks_text(*scheduler, result.ranks));
   if (!loaded.model->quantum()) return;
   streams.err << fmt::format("quantum layer: {} of {} tokens routed ({:.2f} %)\n", result.routed,
@@ -170,6 +183,9 @@ const Command kGenerateCommand{
                  .value = "FILE",
                  .help = "write a JSON line for each change of the mean rank by --max-latency-ms, with its "
                          "measured time"},
+                audit_file_option(),
+                audit_level_option(),
+                record_text_option(),
                 {.name = "--threads",
                  .type = ValueType::integer,
                  .value = "N",

@@ -104,9 +104,11 @@ class Writer {
     passed += cache_.length();
     routed += cache_.routed_before(cache_.length());
     if (levels_.scheduler) ranks.add(*levels_.scheduler, cache_);
+    if (before_forgetting) before_forgetting(cache_);
   }
   int64_t passed = 0, routed = 0;
   RankMix ranks;
+  std::function<void(const nn::KvCache<float>&)> before_forgetting;
 
  private:
   const Transformer<float>& model_;
@@ -203,6 +205,7 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
   if (options.scheduler) scheduler = *options.scheduler;
   LatencyKeeper latency(scheduler ? &*scheduler : nullptr, options.token_budget_ns);
   Writer writer(model, {options.level, scheduler ? &*scheduler : nullptr}, pool ? *pool : own.emplace(1));
+  writer.before_forgetting = options.before_forgetting;
   auto start = std::chrono::steady_clock::now();
   std::span<const float> logits = writer.extend(history);
   result.prompt_seconds = seconds_since(start);

@@ -24,6 +24,8 @@ struct GenerateOptions {
   /// Time a decoded token may take, in nanoseconds: the scheduler's mean rank falls where the measured time
   /// is over it, so that the text then depends on the machine. 0: no budget.
   int64_t token_budget_ns = 0;
+  /// Gets the cache at the end, and before its tokens are forgotten: with every token's levels and route.
+  std::function<void(const nn::KvCache<float>&)> before_forgetting;
 };
 
 struct Generation {
