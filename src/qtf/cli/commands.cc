@@ -18,6 +18,7 @@ extern const Command kConvertCommand;
 extern const Command kReportCommand;
 extern const Command kCircuitCommand;
 extern const Command kAuditCommand;
+extern const Command kExplainCommand;
 extern const Command kTokenizeCommand;
 extern const Command kHelpCommand;
 extern const Command kVersionCommand;
@@ -25,10 +26,10 @@ extern const Command kDocsCommand;
 
 const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> table{
-      &kTrainCommand,     &kCompressCommand, &kBudgetCommand,   &kProfileCommand,
-      &kCalibrateCommand, &kEvalCommand,     &kEntropyCommand,  &kGenerateCommand,
-      &kInfoCommand,      &kConvertCommand,  &kTokenizeCommand, &kReportCommand,
-      &kCircuitCommand,   &kAuditCommand, &kHelpCommand,     &kVersionCommand,  &kDocsCommand,
+      &kTrainCommand,    &kCompressCommand, &kBudgetCommand,   &kProfileCommand, &kCalibrateCommand,
+      &kEvalCommand,     &kEntropyCommand,  &kGenerateCommand, &kInfoCommand,    &kConvertCommand,
+      &kTokenizeCommand, &kReportCommand,   &kCircuitCommand,  &kExplainCommand, &kAuditCommand,
+      &kHelpCommand,     &kVersionCommand,  &kDocsCommand,
   };
   return table;
 }

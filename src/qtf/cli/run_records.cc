@@ -16,9 +16,9 @@ namespace qtf::cli {
 namespace {
 
 /// Options that change neither a decision nor the order of the tokens; the rest is recorded.
-constexpr std::string_view kUnrecorded[] = {"MODEL",         "--text",        "--prompt",  "--audit",
-                                            "--audit-level", "--json",        "--threads", "--profile",
-                                            "--trace",       "--record-text", "--stats",   "--against"};
+constexpr std::string_view kUnrecorded[] = {"MODEL",   "--text",    "--prompt",   "--audit", "--audit-level",
+                                            "--json",  "--threads", "--profile",  "--trace", "--record-text",
+                                            "--stats", "--against", "--decisions"};
 
 std::vector<const Option*> recorded_options(std::string_view command) {
   std::vector<const Option*> options;
@@ -246,6 +246,10 @@ class ReplayFolder {
 std::vector<std::string> replay_run(const std::filesystem::path& file, const std::string& model,
                                     const std::string& text, int64_t& records) {
   const RecordedRun run = last_run(file);
+  if (audit::member(run.start, "options").contains("--max-latency-ms"))
+    throw_input_error(
+        "audit",
+        "the run had --max-latency-ms: its decisions follow from measured times, which no other run has");
   const std::string hash = model::hash_of(model::model_files(model));
   if (audit::text_field(run.start, "model_hash") != hash)
     throw_input_error("audit", "{} is not the model of the run: its hash is {}, the run's {}", model, hash,

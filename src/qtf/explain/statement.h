@@ -1,0 +1,38 @@
+// What explainers write about a subject, and the check that nothing false gets through it to the user.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "qtf/explain/subject.h"
+
+namespace qtf::explain {
+
+/// A sentence or two whose numbers and names are slots: "its score {score} is below the threshold".
+struct Statement {
+  std::string reason;              ///< id of one of the subject's reasons
+  std::vector<std::string> facts;  ///< ids that the text cites
+  std::string text;
+};
+
+/// Why a statement must not be shown; nothing if it may. Refused are: an unknown reason; slots that are no
+/// facts of the reason, or differ from the listed ones; missing ones that the reason needs; digits and number
+/// words; words outside of the lexicon and the reason's own (so: invented causes, benefits, units and
+/// claims); a slot without its fact's name before it, or behind another fact's name; slots of a comparison in
+/// another order; a word that needs a "not" without one, and the other way about.
+std::optional<std::string> find_fault(const Statement& statement, const Subject& subject);
+
+/// The text with its slots filled. The statement must have passed the check.
+std::string filled(const Statement& statement, const Subject& subject);
+
+/// Reads {"statements":[{"reason","facts","text"}]}. Throws InputError for what is none, more than 16
+/// statements, or a text of more than 600 bytes.
+std::vector<Statement> parse_statements(std::string_view json);
+
+/// Words that every statement may use, sorted.
+const std::vector<std::string_view>& lexicon();
+
+}  // namespace qtf::explain
