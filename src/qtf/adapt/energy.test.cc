@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <ctime>
 #include <thread>
 
 #include "qtf/adapt/powercap.h"
@@ -123,11 +124,10 @@ TEST(Powercap, AMissingMeasurementIsAnErrorNotZero) {
   EXPECT_NE(message([&] { meter->stop(); }).find("cannot be read any more"), std::string::npos);
 }
 
-/// Keeps one core busy.
-void spin(double seconds) {
-  using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
-  while (Clock::now() < end) continue;
+/// Keeps one core busy for so much of its time, however much of it others leave.
+void spin(double processor_seconds) {
+  const auto begin = std::clock();
+  while (static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC < processor_seconds) continue;
 }
 
 TEST(PowerModel, CountsTheTimeThatCoresWereBusy) {

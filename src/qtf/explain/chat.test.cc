@@ -212,7 +212,7 @@ TEST(Chat, NeverWaitsForEver) {
   for (const std::string& url : {silent.url(), slow.url(), std::string("http://127.0.0.1:1/v1")}) {
     const auto begin = std::chrono::steady_clock::now();
     EXPECT_NE(chat_error(url, options), "");
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(2000)) << url;
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(10000)) << url;
   }
 }
 
