@@ -99,6 +99,12 @@ TEST_F(BadInput, RankPolicies) {
     refuse(Words{"eval", c.model, "--text", place_.book()} + c.more, c.reason);
     refuse(Words{"generate", c.model, "--prompt", "A"} + c.more, c.reason);
   }
+  refuse_training({"--rank-policy", "entropy"}, "add --levels 4");
+  refuse_training(
+      {"--rank-policy", "entropy", "--mean-rank", "1", "--shape", "ffn=chain:rank=8", "--levels", "4"},
+      "above 0 and below 1");
+  refuse_training({"--mean-rank", "0.4"}, "add --rank-policy entropy");
+  refuse_training({"--rank-policy", "random"}, "--rank-policy");
   const Words generate = {"generate", nested, "--prompt", "A"};
   for (const char* ms : {"0", "-1"})
     refuse(generate + Words{"--max-latency-ms", ms}, "expected milliseconds above 0");

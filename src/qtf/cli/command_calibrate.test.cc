@@ -41,6 +41,15 @@ TEST_F(Calibrate, StoresThePolicyAndNothingElse) {
             0.3);
 }
 
+TEST_F(Calibrate, TrainingUnderAPolicyLeavesItsMeanRank) {
+  const std::string model = place_.train("adaptive", {"--shape", "ffn=chain:rank=8", "--levels", "4",
+                                                      "--rank-policy", "entropy", "--mean-rank", "0.7"});
+  EXPECT_EQ(call_json({"info", model}).at("rank_policy").at("mean_rank"), 700000000);
+  const std::string parent =
+      place_.train("begun", {"--ratio", "1.5", "--levels", "2", "--rank-policy", "entropy", "--steps", "8"});
+  EXPECT_EQ(call_json({"info", parent}).at("rank_policy").at("mean_rank"), 500000000);
+}
+
 TEST_F(Calibrate, RecordsHowThresholdsWereSolvedFor) {
   const auto records = [&] {
     std::vector<json> lines;

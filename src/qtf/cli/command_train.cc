@@ -115,7 +115,10 @@ void store_rank_policy(const TrainSetup& setup, ThreadPool& pool) {
       valid.size(),
       [&](int64_t first, std::span<int32_t> out) { valid.file->copy(valid.begin + first, out); },
       config.context, model::kRankCalibrationTokens);
-  const model::RankPolicy policy = model::calibrate_ranks(*setup.model, text.tokens, text.ends, {}, pool);
+  model::RankCalibrationOptions options;
+  if (setup.job.options.mean_rank > 0) options.mean = setup.job.options.mean_rank;
+  const model::RankPolicy policy =
+      model::calibrate_ranks(*setup.model, text.tokens, text.ends, options, pool);
   model::save_rank_policy(setup.job.out, policy, config);
   record_start(setup.job.out, "calibrate", {{"tokens", std::to_string(text.rows())}},
                model::decisions(policy, config));

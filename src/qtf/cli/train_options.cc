@@ -124,6 +124,18 @@ const std::vector<Option>& train_options() {
        .help = "with --levels: the smaller levels of a step learn from all sequences, or from some each, in "
                "turns (faster, noisier)",
        .choices = {"all", "turns"}},
+      {.name = "--rank-policy",
+       .value = "NAME",
+       .help = "with --levels: learn under this policy too, in place of the sandwich's level between "
+               "(docs/adaptive.md)",
+       .choices = {"entropy"}},
+      {.name = "--mean-rank",
+       .type = ValueType::number,
+       .value = "M",
+       .initial = "0.5",
+       .help =
+           "mean rank of the policy, in training and as the model's own; a share above 0 and below 1 of the "
+           "range between the levels' ranks"},
       {.name = "--steps",
        .type = ValueType::integer,
        .value = "N",

@@ -19,7 +19,8 @@ constexpr int64_t kCalibrationTokens = 16384;
 /// Settings that the dense part does not share. A quantum layer comes after it, as compression takes none.
 constexpr std::string_view kOfTheRest[] = {"--ratio",       "--ratio-shape",    "--levels",
                                            "--dense-first", "--teacher-weight", "--teacher-temperature",
-                                           "--quantum",     "--sandwich"};
+                                           "--quantum",     "--sandwich",       "--rank-policy",
+                                           "--mean-rank"};
 
 /// What says otherwise how chains begin or which ranks they have.
 constexpr const char* kOtherBeginnings[] = {"--from", "--teacher", "--guided", "--shape", "--richness"};

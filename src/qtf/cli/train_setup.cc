@@ -8,6 +8,7 @@
 #include "qtf/base/sha256.h"
 #include "qtf/cli/making_records.h"
 #include "qtf/cli/new_folder.h"
+#include "qtf/cli/rank_options.h"
 #include "qtf/cli/train_parent.h"
 #include "qtf/model/gauge.h"
 #include "qtf/model/guides.h"
@@ -128,6 +129,9 @@ train::TrainOptions read_train_options(const Arguments& a, const Arguments& give
   o.ema = a.number("--ema");
   o.guided = a.number("--guided");
   o.in_turns = a.text("--sandwich") == "turns";
+  if (a.given("--mean-rank") && !a.given("--rank-policy"))
+    throw UsageError("--mean-rank is the policy's; add --rank-policy entropy");
+  if (a.given("--rank-policy")) o.mean_rank = read_share(a, "--mean-rank");
   o.validate_every = a.integer("--validate-every");
   o.patience = a.integer("--patience");
   o.seed = static_cast<uint64_t>(a.integer("--seed"));

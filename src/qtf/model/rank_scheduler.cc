@@ -55,6 +55,11 @@ void RankScheduler::set_mean(int64_t mean) {
   mean_ = mean;
 }
 
+void RankScheduler::set_quantiles(const std::vector<std::vector<int64_t>>& quantiles) {
+  for (size_t layer = 0; layer < layers_.size(); ++layer)
+    layers_[layer].distribution = adapt::repaired(quantiles[layer]);
+}
+
 int64_t RankScheduler::standing(int64_t layer, int64_t position, double entropy) const {
   if (options_.policy.signal == adapt::RankSignal::fixed) return 0;
   const int64_t units = adapt::to_units(entropy);

@@ -34,6 +34,9 @@ class RankScheduler {
   /// Another mean rank from now on. Throws InputError for one out of range.
   void set_mean(int64_t mean);
 
+  /// Other distributions of the signal from now on, a layer each: distributions move while a model learns.
+  void set_quantiles(const std::vector<std::vector<int64_t>>& quantiles);
+
   const RankOptions& options() const { return options_; }
   int levels() const { return levels_; }
   int64_t mean() const { return mean_; }

@@ -307,14 +307,31 @@ double Transformer<T>::loss(const TokenBatch& batch, const Levels& levels, T* to
   return nn::head_loss<T>(head(), hidden.row_block(skip, scored), task, levels.level, arena);
 }
 
+namespace {
+
+/// Adds entropy[layers, rows] of sequences of one length, their first tokens left out.
+template <class T>
+void keep_entropies(ConstMatrix<T> entropy, int64_t length, RankSamples& samples) {
+  samples.resize(static_cast<size_t>(entropy.rows));
+  for (int64_t layer = 0; layer < entropy.rows; ++layer)
+    for (int64_t row = 0; row < entropy.cols; ++row)
+      if (row % length != 0)
+        samples[static_cast<size_t>(layer)].push_back(static_cast<float>(entropy(layer, row)));
+}
+
+}  // namespace
+
 /// One level's forward and backward pass; `task`: what the head learns, its gradients left out.
 template <class T>
-double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const StepOptions& options, int level,
-                                             nn::HeadTask<T> task, T* gradients, Arena& arena) const {
+double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const StepOptions& options,
+                                             const Levels& levels, nn::HeadTask<T> task, T* gradients,
+                                             Arena& arena) const {
   const ArenaScope scope(arena);
+  const int level = levels.level;
+  const bool whole = level == 0 && !levels.scheduler;
   const int64_t rows = batch.rows(), width = config_.width;
   const auto segments = whole_sequences<T>(batch);
-  RouterSamples* samples = level == 0 ? options.router_samples : nullptr;
+  RouterSamples* samples = whole ? options.router_samples : nullptr;
   RouteTrace<T> routes;
   if (quantum_ && samples) {
     routes = {.routed = arena.allocate<uint8_t>(rows),
@@ -322,8 +339,12 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
               .entropy = arena.allocate<T>(rows),
               .selection = arena.allocate<T>(rows)};
   }
-  Deciders<T> deciders(quantum_.get(), level, segments, routes);
-  const nn::Pass<T> pass = deciders.in({segments, rows, level, options.dropout});
+  Deciders<T> deciders(quantum_.get(), levels, segments, routes);
+  Matrix<T> entropy;
+  if (whole && options.rank_samples)
+    entropy = {arena.allocate<T>(config_.layers * rows), config_.layers, rows};
+  const auto entropies = row_pointers(entropy);
+  const nn::Pass<T> pass = deciders.in({segments, rows, level, options.dropout, nullptr, entropies});
   const auto matrix = [&] { return Matrix<T>(arena.allocate<T>(rows * width), rows, width); };
   const Matrix<T> x = matrix(), hidden = matrix();
   T* embed_saved = arena.allocate<T>(embedding_.map->gather_saved_size(rows));
@@ -338,6 +359,8 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
     samples->entropies.insert(samples->entropies.end(), routes.entropy, routes.entropy + rows);
     samples->routed += std::count(routes.routed, routes.routed + rows, uint8_t{1});
   }
+
+  if (entropy.data) keep_entropies<T>(entropy, batch.length, *options.rank_samples);
 
   const Matrix<T> dhidden = matrix();
   task.targets = batch.targets;
@@ -358,12 +381,13 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
   return nats;
 }
 
-/// The pass of distilled_levels[index] over its sequences. probabilities[rows, V]: the largest level's.
+/// The pass of distilled_levels[index], or of the scheduler's levels after these, over its sequences.
+/// probabilities[rows, V]: the largest level's.
 template <class T>
 void Transformer<T>::distill(const TokenBatch& batch, const StepOptions& options, size_t index,
                              ConstMatrix<T> probabilities, T* gradients, Arena& arena) const {
   const ArenaScope scope(arena);
-  const auto count = static_cast<int64_t>(options.in_turns ? options.distilled_levels.size() : 1);
+  const auto count = static_cast<int64_t>(options.in_turns ? options.distillations() : 1);
   const auto turn = static_cast<int64_t>(options.in_turns ? index : 0);
   const int64_t first = (turn - options.first_sequence % count + count) % count, length = batch.length;
   const int64_t sequences = (batch.sequences - first + count - 1) / count, rows = sequences * length;
@@ -385,8 +409,10 @@ void Transformer<T>::distill(const TokenBatch& batch, const StepOptions& options
   nn::HeadTask<T> task;
   task.teacher.probabilities = probabilities;
   task.teacher.rows = {teacher_rows, size};
-  pass_forward_backward({{inputs, size}, {targets, size}, sequences, length}, own,
-                        options.distilled_levels[index], task, gradients, arena);
+  const Levels levels = index < options.distilled_levels.size() ? Levels(options.distilled_levels[index])
+                                                                : Levels(0, options.scheduler);
+  pass_forward_backward({{inputs, size}, {targets, size}, sequences, length}, own, levels, task, gradients,
+                        arena);
 }
 
 template <class T>
@@ -406,9 +432,9 @@ double Transformer<T>::forward_backward(const TokenBatch& batch, const StepOptio
     task.teacher.weight = static_cast<T>(teacher.weight);
     task.teacher.temperature = static_cast<T>(teacher.temperature);
   }
-  if (!options.distilled_levels.empty()) task.probabilities = new_matrix(config_.vocabulary);
+  if (options.distillations() > 0) task.probabilities = new_matrix(config_.vocabulary);
   const double nats = pass_forward_backward(batch, options, 0, task, gradients, arena);
-  for (size_t i = 0; i < options.distilled_levels.size(); ++i)
+  for (size_t i = 0; i < options.distillations(); ++i)
     distill(batch, options, i, task.probabilities, gradients, arena);
   return nats;
 }

@@ -36,12 +36,20 @@ struct RouterSamples {
   std::vector<float> selections;  ///< of those for which the quota had room
 };
 
+/// Attention entropies of a step's tokens but the first of each sequence, a layer each, to move a rank
+/// policy's distributions by.
+using RankSamples = std::vector<std::vector<float>>;
+
 /// How one worker's part of a training step runs.
 struct StepOptions {
   double gradient_scale = 1;  ///< the loss is Σ nats · gradient_scale
   nn::Dropout dropout;
   /// Nested training (sandwich): after the largest level, these levels learn from it by distillation.
   std::vector<int> distilled_levels;
+  /// Adaptive training: after these, the levels that this policy picks learn from the largest too.
+  const RankScheduler* scheduler = nullptr;
+  RankSamples* rank_samples = nullptr;  ///< gets the tokens' entropies at the largest level
+  size_t distillations() const { return distilled_levels.size() + (scheduler ? 1 : 0); }
   /// Each from every n-th sequence only, with n times the weight, n being their number.
   bool in_turns = false;
   int64_t first_sequence = 0;  ///< its number, which says whose turn it is: from 0 on, level after level
@@ -187,7 +195,7 @@ class Transformer {
   void embed_backward(const TokenBatch& batch, ConstMatrix<T> dx, const T* saved, T* gradients, int level,
                       Arena& arena) const;
   void run_blocks(const nn::Pass<T>& pass, Matrix<T> x, Matrix<T> hidden, Forward* keep, Arena& arena) const;
-  double pass_forward_backward(const TokenBatch& batch, const StepOptions& options, int level,
+  double pass_forward_backward(const TokenBatch& batch, const StepOptions& options, const Levels& levels,
                                nn::HeadTask<T> task, T* gradients, Arena& arena) const;
   void distill(const TokenBatch& batch, const StepOptions& options, size_t index,
                ConstMatrix<T> probabilities, T* gradients, Arena& arena) const;

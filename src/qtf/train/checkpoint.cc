@@ -22,12 +22,20 @@ json to_json(const RunState& p) {
           {"best_error", p.best_error},
           {"bad_validations", p.bad_validations},
           {"metrics_bytes", p.metrics_bytes},
-          {"guided", p.guided}};
+          {"guided", p.guided},
+          {"rank_quantiles", p.rank_quantiles}};
 }
 
 RunState progress_from(const json& j) {
-  return {j.at("step"),       j.at("seconds"),         j.at("best_step"),     j.at("best_nats"),
-          j.at("best_error"), j.at("bad_validations"), j.at("metrics_bytes"), j.value("guided", false)};
+  return {j.at("step"),
+          j.at("seconds"),
+          j.at("best_step"),
+          j.at("best_nats"),
+          j.at("best_error"),
+          j.at("bad_validations"),
+          j.at("metrics_bytes"),
+          j.value("guided", false),
+          j.value("rank_quantiles", std::vector<std::vector<int64_t>>())};
 }
 
 /// Names and numbers of the arrays in file order.

@@ -20,6 +20,8 @@ struct RunState {
   int64_t bad_validations = 0;  ///< in a row, without a new best
   int64_t metrics_bytes = 0;    ///< length of metrics.jsonl then; what follows is cut off on resume
   bool guided = false;          ///< guides stand beside the weights still
+  /// Of a rank policy that the model learns under (rank_training.h); empty: there is none.
+  std::vector<std::vector<int64_t>> rank_quantiles = {};
 };
 
 /// Where a checkpoint's numbers lie; `average` may be empty, and the guides' are where there are none.

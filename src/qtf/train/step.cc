@@ -35,7 +35,18 @@ Stepper::Stepper(model::Transformer<float>& model, const AdamWOptions& options, 
       gradients_(static_cast<size_t>(pool.size())),
       arenas_(static_cast<size_t>(pool.size())),
       nats_(static_cast<size_t>(pool.size())),
-      router_samples_(static_cast<size_t>(pool.size())) {}
+      router_samples_(static_cast<size_t>(pool.size())),
+      rank_samples_(static_cast<size_t>(pool.size())) {}
+
+model::RankSamples Stepper::rank_samples() const {
+  model::RankSamples all;
+  for (const model::RankSamples& part : rank_samples_) {
+    all.resize(std::max(all.size(), part.size()));
+    for (size_t layer = 0; layer < part.size(); ++layer)
+      all[layer].insert(all[layer].end(), part[layer].begin(), part[layer].end());
+  }
+  return all;
+}
 
 AdamW& Stepper::guide_optimizer() {
   if (!guide_optimizer_) guide_optimizer_.emplace(model_.guide_layout(), options_);
@@ -53,6 +64,8 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
   }
   model::RouterSamples& samples = router_samples_[static_cast<size_t>(worker)];
   samples = {};
+  model::RankSamples& rank_samples = rank_samples_[static_cast<size_t>(worker)];
+  rank_samples = {};
   double nats = 0;
   for (int64_t first = mine.begin; first < mine.end; first += at_once) {
     const int64_t sequences = std::min(at_once, mine.end - first);
@@ -64,6 +77,8 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
     options.gradient_scale = 1.0 / static_cast<double>(batch.rows());
     options.dropout = {input.dropout, input.dropout_key, first * batch.length};
     options.distilled_levels = input.distilled_levels;
+    options.scheduler = input.scheduler;
+    if (input.scheduler) options.rank_samples = &rank_samples;
     options.in_turns = input.in_turns;
     options.first_sequence = first + steps_;  // with few sequences, no level goes without for long
     options.router_samples = &samples;

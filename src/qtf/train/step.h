@@ -18,7 +18,8 @@ struct StepInput {
   double dropout = 0;
   uint64_t dropout_key = 0;
   std::vector<int> distilled_levels;
-  bool in_turns = false;  ///< the levels share the sequences (model::StepOptions)
+  const model::RankScheduler* scheduler = nullptr;  ///< a policy that the model learns under, beside these
+  bool in_turns = false;                            ///< the levels share the sequences (model::StepOptions)
   model::Teacher<float> teacher;
 };
 
@@ -50,6 +51,8 @@ class Stepper {
   double compute_gradients(const StepInput& input);
 
   std::span<const float> gradients() const;
+  /// Entropies of the last step's tokens, where it had a scheduler.
+  model::RankSamples rank_samples() const;
   AdamW& optimizer() { return optimizer_; }
   /// Of the model's guides while it has some, with moments, clipping and bias correction of their own.
   AdamW& guide_optimizer();
@@ -73,6 +76,7 @@ class Stepper {
   std::vector<Arena> arenas_;
   std::vector<double> nats_;
   std::vector<model::RouterSamples> router_samples_;  // a worker each
+  std::vector<model::RankSamples> rank_samples_;
 };
 
 /// Floating-point operations of one step's products and attention: 6 a multiply-accumulate of the products

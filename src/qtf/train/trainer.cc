@@ -10,6 +10,7 @@
 #include "qtf/model/guides.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/train/metrics.h"
+#include "qtf/train/rank_training.h"
 
 namespace qtf::train {
 
@@ -90,6 +91,7 @@ class Run {
           std::max<int64_t>(1, std::llround(options_.epochs * static_cast<double>(sampler_.windows()) /
                                             static_cast<double>(options_.batch)));
     }
+    if (options_.mean_rank > 0) ranks_.emplace(job.model->config(), options_.mean_rank);
     if (options_.ema > 0) average_.assign(job.model->parameters().begin(), job.model->parameters().end());
   }
 
@@ -103,6 +105,7 @@ class Run {
       add_guides();
     }
     stepper_.set_steps_done(progress_.step);
+    if (ranks_ && !progress_.rank_quantiles.empty()) ranks_->set_quantiles(progress_.rank_quantiles);
     metrics_.emplace(job_.out, progress_.metrics_bytes);
     if (!job_.resume) {
       write_start();
@@ -221,11 +224,16 @@ class Run {
     if (options_.nested) {
       input.distilled_levels = sandwich_levels(job_.model->config(), options_.seed, progress_.step);
     }
+    if (ranks_) {  // its levels take the place of the one between
+      input.distilled_levels.resize(1);
+      input.scheduler = &ranks_->scheduler();
+    }
     input.in_turns = options_.in_turns;
     input.teacher = job_.teacher;
 
     const auto start = Clock::now();
     const StepResult result = stepper_.step(input);
+    if (ranks_) ranks_->move(stepper_.steps_done(), stepper_.rank_samples());
     const double took = seconds_between(start, Clock::now());
     ++progress_.step;
     step_seconds_ += took;
@@ -254,7 +262,11 @@ class Run {
   void show_step(const StepInput& input, const StepResult& result, double took) {
     const auto tokens = static_cast<double>(input.batch.rows());
     double flops = training_flops(job_.model->config(), input.batch.rows(), context_);
-    const double turns = input.in_turns ? static_cast<double>(input.distilled_levels.size()) : 1;
+    const size_t smaller = input.distilled_levels.size() + (input.scheduler ? 1 : 0);
+    const double turns = input.in_turns ? static_cast<double>(smaller) : 1;
+    // Between the levels lies what a policy costs: about the second smallest's.
+    if (input.scheduler)
+      flops += training_flops(job_.model->config(), input.batch.rows(), context_, 2) / turns;
     for (const int level : input.distilled_levels)
       flops += training_flops(job_.model->config(), input.batch.rows(), context_, level) / turns;
     // A teacher only goes forward: a third of a step.
@@ -357,6 +369,7 @@ class Run {
     state.seconds = elapsed();
     state.metrics_bytes = metrics_->bytes();
     state.guided = job_.model->guided();
+    if (ranks_) state.rank_quantiles = ranks_->quantiles();
     save_checkpoint(job_.out, state, job_.identity, arrays());
     last_checkpoint_ = Clock::now();
   }
@@ -402,6 +415,7 @@ class Run {
   double peak_;
   int64_t total_steps_ = 0;
   AlignedVector<float> average_;
+  std::optional<RankTraining> ranks_;
   RunState progress_;
   std::optional<MetricsFile> metrics_;
   std::optional<Progress> bar_;
@@ -418,6 +432,12 @@ void validate(const TrainJob& job) {
   const model::ModelConfig& config = job.model->config();
   if (job.options.nested && model::level_count(config) < 2)
     throw_input_error("train", "nested training needs a model with levels; add --levels 4");
+  if (job.options.mean_rank > 0 && !model::has_rank_choice(config)) {
+    throw_input_error(
+        "train",
+        "--rank-policy picks among nested levels of the feed-forward layers, and this model has "
+        "none; add --levels 4 with --ratio or --shape ffn=chain:rank=…");
+  }
   if (job.options.in_turns && !job.options.nested) {
     throw_input_error("train",
                       "--sandwich turns is for nested levels, and this model has one; add --levels 4");

@@ -28,11 +28,12 @@ struct TrainOptions {
   double final_share = 0.05;  ///< of the learning rate at the end
   AdamWOptions adamw;
   double dropout = 0;
-  double ema = 0;              ///< decay of averaged weights, which are then validated and saved; 0: off
-  bool nested = false;         ///< sandwich training of the model's levels
-  bool in_turns = false;       ///< its smaller levels share the sequences, else each learns from all
-  double guided = 0;           ///< share of the run with guides beside tensor trains (model/guides.h); 0: off
-  int64_t validate_every = 0;  ///< steps; 0: about 20 times in the run
+  double ema = 0;         ///< decay of averaged weights, which are then validated and saved; 0: off
+  bool nested = false;    ///< sandwich training of the model's levels
+  int64_t mean_rank = 0;  ///< with levels: also learn under the policy of this mean rank, in 1e-9; 0: off
+  bool in_turns = false;  ///< its smaller levels share the sequences, else each learns from all
+  double guided = 0;      ///< share of the run with guides beside tensor trains (model/guides.h); 0: off
+  int64_t validate_every = 0;         ///< steps; 0: about 20 times in the run
   int64_t validation_tokens = 32768;  ///< at each validation; the last one reads all
   int64_t patience = 0;               ///< validations without a new best before the run ends early; 0: never
   double checkpoint_seconds = 30;

@@ -182,6 +182,12 @@ const std::vector<ResumeCase>& resume_cases() {
        .set = [](TrainOptions& o) { o.nested = true, o.ema = 0.8, o.guided = 0.4; },
        .model = 8,
        .teacher = 0.5},
+      {.name = "nested_under_a_policy",
+       .set = [](TrainOptions& o) { o.nested = true, o.mean_rank = 500'000'000, o.dropout = 0.1; },
+       .model = 9},
+      {.name = "nested_under_a_policy_in_turns",
+       .set = [](TrainOptions& o) { o.nested = o.in_turns = true, o.mean_rank = 300'000'000, o.ema = 0.8; },
+       .model = 9},
       {.name = "taught_nested", .set = [](TrainOptions& o) { o.nested = true; }, .model = 9, .teacher = 1},
   };
   return table;
