@@ -164,7 +164,6 @@ TEST_F(BadInput, QuantumLayers) {
          "--quantum contradicts --from, whose model has a quantum layer; leave it out");
   refuse({"eval", dense, "--text", place_.book(), "--shots", "10"},
          "--shots and --noise are for models with");
-  refuse({"eval", dense, "--text", place_.book(), "--trace", place_ / "t"}, "has none");
   refuse({"eval", quantum, "--text", place_.book(), "--noise", "depolarising=0.1"}, "depolarizing");
   refuse({"eval", classical, "--text", place_.book(), "--shots", "10"},
          "a classical map, which has no shots");
