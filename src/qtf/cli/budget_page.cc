@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "qtf/base/html.h"
 #include "qtf/base/parse.h"
 #include "qtf/base/quantity.h"
 #include "qtf/cli/budget_report.h"
@@ -9,15 +10,8 @@ namespace qtf::cli {
 
 namespace {
 
-constexpr std::string_view kBudgetHead = R"html(<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Budget</title>
-<style>
-:root { color-scheme: light dark; --ink: #1b2028; --soft: #5b6472; --line: #dfe3e9; --grid: #eceff3; --card: #fff;
+constexpr std::string_view kBudgetStyle =
+    R"css(:root { color-scheme: light dark; --ink: #1b2028; --soft: #5b6472; --line: #dfe3e9; --grid: #eceff3; --card: #fff;
   --page: #f6f7f9; --run0: #0b63c5; --run1: #c2410c; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8ebf0; --soft: #9aa5b5; --line: #303845; --grid: #262d38;
   --card: #1a1f27; --page: #12151a; --run0: #7ab7ff; --run1: #ff9f6b; } }
@@ -37,11 +31,7 @@ svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
 .grid { stroke: var(--grid); } .axis { stroke: var(--line); }
 .curve { fill: none; stroke: var(--c); stroke-width: 1.75; }
 .mark { fill: var(--card); stroke: var(--c); stroke-width: 1.75; } .mark:hover { fill: var(--c); }
-</style>
-</head>
-<body>
-<main>
-)html";
+)css";
 
 std::string table_of(const std::string& head, const std::string& rows) {
   return "<div class=\"scroll\"><table><thead><tr>" + head + "</tr></thead><tbody>\n" + rows +
@@ -97,7 +87,7 @@ std::string front_rows(const std::vector<budget::FrontPoint>& front) {
 }  // namespace
 
 std::string budget_page(const BudgetReport& r) {
-  std::string page(kBudgetHead);
+  std::string page = html_page_start("Budget", kBudgetStyle);
   page += fmt::format(
       "<h1>{} within its budget</h1>\n<p>Made of {}, measured on {}; the query is {}. Joules: {}.</p>\n",
       escape_html(r.name), escape_html(r.source), escape_html(r.machine),
@@ -127,7 +117,7 @@ std::string budget_page(const BudgetReport& r) {
   for (const auto& [name, size] : r.maps)
     maps += fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", escape_html(name), escape_html(size));
   page += "<h2>Maps</h2>\n" + table_of("<th>map</th><th>size</th>", maps);
-  return page + "</main>\n</body>\n</html>\n";
+  return page.append(kHtmlPageEnd);
 }
 
 }  // namespace qtf::cli

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "qtf/base/html.h"
 #include "qtf/base/parse.h"
 #include "qtf/cli/html_report.h"
 
@@ -72,40 +73,29 @@ ordered_json to_json(const CompressionReport& r) {
 
 namespace {
 
-constexpr std::string_view kHead = R"html(<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d1d9e0; --paper: #fff; --a: #0b6bcb;
-  --b: #c4680b; --track: #eef1f4; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --ink: #e6edf3; --soft: #9aa5b1; --line: #3a424c; --paper: #14181d;
-  --a: #58a6ff; --b: #f0a04b; --track: #232a32; }} }}
-body {{ font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0; }}
-main {{ max-width: 60rem; margin: 0 auto; padding: 2rem 1rem 4rem; }}
-h1 {{ font-size: 1.6rem; margin: 0 0 .25rem; }} h2 {{ font-size: 1.15rem; margin: 2.2rem 0 .6rem; }}
-p {{ margin: .3rem 0; color: var(--soft); }}
-.cards {{ display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.2rem 0; }}
-.card {{ flex: 1 1 9rem; border: 1px solid var(--line); border-radius: .6rem; padding: .7rem .9rem; }}
-.card b {{ display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }}
-.card span {{ color: var(--soft); font-size: .875rem; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }}
-th, td {{ text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }}
-figure {{ margin: 0; }} svg {{ width: 100%; height: auto; }}
-svg text {{ fill: var(--soft); font: 11px system-ui, sans-serif; }}
-.track {{ fill: var(--track); }} .a {{ fill: var(--a); }} .b {{ fill: var(--b); }}
-.key i {{ display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .9em; border-radius: .15em; }}
-@media print {{ .card, figure {{ break-inside: avoid; }} }}
-</style>
-</head>
-<body>
-<main>
-)html";
+constexpr std::string_view kCompressionStyle =
+    R"css(:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d1d9e0; --paper: #fff; --a: #0b6bcb;
+  --b: #c4680b; --track: #eef1f4; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa5b1; --line: #3a424c; --paper: #14181d;
+  --a: #58a6ff; --b: #f0a04b; --track: #232a32; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0; }
+main { max-width: 60rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+p { margin: .3rem 0; color: var(--soft); }
+.cards { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.2rem 0; }
+.card { flex: 1 1 9rem; border: 1px solid var(--line); border-radius: .6rem; padding: .7rem .9rem; }
+.card b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
+.card span { color: var(--soft); font-size: .875rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }
+th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+figure { margin: 0; } svg { width: 100%; height: auto; }
+svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+.track { fill: var(--track); } .a { fill: var(--a); } .b { fill: var(--b); }
+.key i { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .9em; border-radius: .15em; }
+@media print { .card, figure { break-inside: avoid; } }
+)css";
 
 std::string card(const std::string& big, const std::string& small) {
   return fmt::format("<div class=\"card\"><b>{}</b><span>{}</span></div>\n", big, small);
@@ -219,8 +209,7 @@ std::string loss_chart(const CompressionReport& r) {
 std::string compression_page(const CompressionReport& r) {
   const int64_t parameters = model::parameter_count(r.config), dense = model::dense_parameter_count(r.config);
   const int64_t macs = model::macs_per_token(r.config, (r.config.context - 1) / 2);
-  std::string page =
-      fmt::format(fmt::runtime(kHead), fmt::arg("title", escape_html(r.name + " · compression")));
+  std::string page = html_page_start(r.name + " · compression", kCompressionStyle);
   page += fmt::format("<h1>{}</h1>\n<p>{} compressed by <code>{}</code>: {}.</p>\n", escape_html(r.name),
                       escape_html(r.source), r.method->name, escape_html(r.method->summary));
   page += "<div class=\"cards\">\n";
@@ -244,7 +233,7 @@ std::string compression_page(const CompressionReport& r) {
     page += fmt::format("<h2>Predicted loss, thousandths of a nat a token ({:.4f} nats in all)</h2>\n",
                         r.result->predicted_loss) +
             loss_chart(r);
-  return page + "</main>\n</body>\n</html>\n";
+  return page.append(kHtmlPageEnd);
 }
 
 }  // namespace qtf::cli

@@ -5,21 +5,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "qtf/base/html.h"
 #include "qtf/cli/comparison.h"
 
 namespace qtf::cli {
 namespace {
 
-constexpr std::string_view kReportHead = R"html(<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Training report</title>
-<style>
-:root {
+constexpr std::string_view kReportStyle = R"css(:root {
   --page: #f6f7f9; --card: #ffffff; --ink: #1b2028; --soft: #5b6472; --line: #dfe3e9; --grid: #eceff3;
   --run0: #0b63c5; --run1: #c2410c; --run2: #15803d; --run3: #7c3aed; --run4: #a16207; --run5: #0e7490;
 }
@@ -65,11 +57,7 @@ blockquote { margin: 0; padding: 1rem 1.25rem; border-left: .25rem solid var(--c
   overflow-wrap: anywhere; }
 blockquote cite { display: block; margin-top: .6rem; color: var(--soft); font-size: .875rem; font-style: normal; }
 @media print { body { background: none; } .card { break-inside: avoid; } }
-</style>
-</head>
-<body>
-<main>
-)html";
+)css";
 
 /// The chart's size and margins, in SVG units.
 constexpr double kWidth = 600, kHeight = 320, kLeft = 60, kRight = 14, kTop = 10, kBottom = 40;
@@ -237,32 +225,6 @@ std::string samples(const std::vector<RunMetrics>& runs) {
 
 }  // namespace
 
-std::string escape_html(std::string_view text) {
-  std::string html;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        html += "&amp;";
-        break;
-      case '<':
-        html += "&lt;";
-        break;
-      case '>':
-        html += "&gt;";
-        break;
-      case '"':
-        html += "&quot;";
-        break;
-      case '\'':
-        html += "&#39;";
-        break;
-      default:
-        if (static_cast<unsigned char>(c) >= 0x20 || c == '\n' || c == '\t') html += c;
-    }
-  }
-  return html;
-}
-
 std::string svg_chart(const std::vector<Curve>& curves, std::string_view id, std::string_view title,
                       std::string_view x_title) {
   if (curves.empty()) return {};
@@ -284,11 +246,11 @@ std::string svg_chart(const std::vector<Curve>& curves, std::string_view id, std
 }
 
 std::string html_report(const std::vector<RunMetrics>& runs) {
-  std::string html(kReportHead);
+  std::string html = html_page_start("Training report", kReportStyle);
   html +=
       fmt::format("<h1>Training report</h1>\n<p class=\"lede\">{}</p>\n", escape_html(summary_line(runs)));
   html += run_cards(runs) + table(runs) + charts(runs) + samples(runs);
-  return html + "</main>\n</body>\n</html>\n";
+  return html.append(kHtmlPageEnd);
 }
 
 }  // namespace qtf::cli

@@ -10,9 +10,6 @@
 
 namespace qtf::cli {
 
-/// `text` with & < > " ' as entities and control characters but newline and tab left out.
-std::string escape_html(std::string_view text);
-
 /// A line chart as an inline SVG figure. `id` is unique in the page.
 std::string svg_chart(const std::vector<Curve>& curves, std::string_view id, std::string_view title,
                       std::string_view x_title);

@@ -4,18 +4,14 @@
 
 #include <nlohmann/json.hpp>
 
+#include "qtf/base/html.h"
+
 namespace qtf::explain {
 
 namespace {
 
-constexpr std::string_view kPageHead = R"(<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<style>
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d1d9e0; --paper: #fff; }
+constexpr std::string_view kPageStyle =
+    R"css(:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d1d9e0; --paper: #fff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa5b1; --line: #3a424c; --paper: #14181d; } }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0; }
 main { max-width: 46rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
@@ -27,40 +23,13 @@ td { padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--line); overf
 footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .8rem; }
 code { overflow-wrap: anywhere; }
 @media print { section { break-inside: avoid; } details > * { display: block; } }
-</style>
-)";
+)css";
 
 std::string record_name(const Subject& subject) {
   return subject.record > 0 ? fmt::format("record {}", subject.record) : "recomputed from the model";
 }
 
 }  // namespace
-
-std::string html_escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
 
 std::string as_markdown(std::span<const Explanation> explanations, const PageFacts& page) {
   std::string text = fmt::format("# {}\n\n", page.title);
@@ -99,26 +68,24 @@ nlohmann::ordered_json as_json(std::span<const Explanation> explanations, const 
 }
 
 std::string as_html(std::span<const Explanation> explanations, const PageFacts& page) {
-  std::string html(kPageHead);
-  html +=
-      fmt::format("<title>{0}</title>\n</head>\n<body>\n<main>\n<h1>{0}</h1>\n<p class=\"soft\">{1}</p>\n",
-                  html_escaped(page.title), html_escaped(page.tally));
+  std::string html = html_page_start(page.title, kPageStyle);
+  html += fmt::format("<h1>{}</h1>\n<p class=\"soft\">{}</p>\n", escape_html(page.title),
+                      escape_html(page.tally));
   for (const Explanation& explanation : explanations) {
-    html += fmt::format("<section>\n<h2>{}</h2>\n", html_escaped(explanation.subject.title));
+    html += fmt::format("<section>\n<h2>{}</h2>\n", escape_html(explanation.subject.title));
     for (const Sentence& sentence : explanation.sentences)
-      html += fmt::format("<p>{}</p>\n", html_escaped(sentence.text));
+      html += fmt::format("<p>{}</p>\n", escape_html(sentence.text));
     html +=
         fmt::format("<details><summary>The facts, {}</summary>\n<table>\n", record_name(explanation.subject));
     for (const Fact& fact : explanation.subject.facts)
-      html +=
-          fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", html_escaped(fact.id), html_escaped(fact.text));
+      html += fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", escape_html(fact.id), escape_html(fact.text));
     html += "</table></details>\n</section>\n";
   }
   if (page.records > 0)
     html += fmt::format(
         "<footer><p>{} records, root <code>{}</code></p><p>Check them: <code>{}</code></p></footer>\n",
-        page.records, html_escaped(page.root), html_escaped(page.verify));
-  return html + "</main>\n</body>\n</html>\n";
+        page.records, escape_html(page.root), escape_html(page.verify));
+  return html.append(kHtmlPageEnd);
 }
 
 }  // namespace qtf::explain

@@ -22,7 +22,4 @@ std::string as_markdown(std::span<const Explanation> explanations, const PageFac
 nlohmann::ordered_json as_json(std::span<const Explanation> explanations, const PageFacts& page);
 std::string as_html(std::span<const Explanation> explanations, const PageFacts& page);
 
-/// With & < > " and ' as entities.
-std::string html_escaped(std::string_view text);
-
 }  // namespace qtf::explain
