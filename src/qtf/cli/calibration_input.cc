@@ -38,6 +38,22 @@ compress::Sequences read_documents(const Arguments& arguments, const model::Load
 
 }  // namespace
 
+Option calibrate_option(bool required) {
+  return {.name = "--calibrate",
+          .value = "FILE",
+          .help = "a text that is like what the model is for, or a folder with calibration.safetensors",
+          .required = required};
+}
+
+Option calibrate_tokens_option() {
+  return {.name = "--calibrate-tokens",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "16k",
+          .help = "tokens of it to use, evenly spaced",
+          .min = 1};
+}
+
 CalibrationInput read_calibration(const Arguments& arguments, const model::LoadedModel& loaded,
                                   std::string_view place) {
   CalibrationInput input;
@@ -55,9 +71,8 @@ CalibrationInput read_calibration(const Arguments& arguments, const model::Loade
     input.sha256 = text::Corpus(path).sha256();
   } else {
     const text::TokenFile file = text::tokenize_corpus(path, *loaded.tokenizer);
-    input.text = compress::windows_of(
-        file.size(), [&](int64_t first, std::span<int32_t> out) { file.copy(first, out); },
-        std::min(config.context, compress::kCalibrationWindow), max_tokens);
+    input.text = compress::windows_of({&file, 0, file.size()},
+                                      std::min(config.context, compress::kCalibrationWindow), max_tokens);
     input.sha256 = file.text_sha256();
   }
   int64_t widest = 0;

@@ -11,6 +11,9 @@
 
 namespace qtf::cli {
 
+Option calibrate_option(bool required);
+Option calibrate_tokens_option();
+
 struct CalibrationInput {
   compress::Sequences text;
   std::string sha256;                           ///< of the text

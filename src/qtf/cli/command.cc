@@ -125,6 +125,16 @@ const Option& Arguments::option(std::string_view name) const {
   return *found;
 }
 
+Option threads_option(std::string_view help) {
+  return {.name = "--threads",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "0",
+          .help = help,
+          .min = 0,
+          .max = 1024};
+}
+
 bool Arguments::given(std::string_view name) const {
   return given_.contains(option(name).name);
 }

@@ -39,6 +39,9 @@ struct Option {
   bool positional() const { return !name.starts_with("-"); }
 };
 
+/// --threads, which most commands have.
+Option threads_option(std::string_view help = "0: all cores");
+
 /// The values of one call, already checked against the command's options.
 class Arguments {
  public:

@@ -13,7 +13,7 @@
 #include "qtf/cli/measured_costs.h"
 #include "qtf/cli/new_model_folder.h"
 #include "qtf/cli/open_model.h"
-#include "qtf/model/model_hash.h"
+#include "qtf/model/model_files.h"
 
 namespace qtf::cli {
 namespace {
@@ -286,15 +286,8 @@ const Command kBudgetCommand{
          {.name = "--text",
           .value = "FILE",
           .help = "a text for --target-perplexity, on which predicted losses are scaled by two real models"},
-         {.name = "--calibrate",
-          .value = "FILE",
-          .help = "a text that is like what the model is for, or a folder with calibration.safetensors"},
-         {.name = "--calibrate-tokens",
-          .type = ValueType::integer,
-          .value = "N",
-          .initial = "16k",
-          .help = "tokens of it to use, evenly spaced",
-          .min = 1},
+         calibrate_option(false),
+         calibrate_tokens_option(),
          {.name = "--separator",
           .value = "STR",
           .help = "split the calibration text here and take each document alone, cut at the context"},

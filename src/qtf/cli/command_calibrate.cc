@@ -40,9 +40,8 @@ void run_calibrate(const Arguments& arguments, const Streams& streams) {
   options.hysteresis = std::llround(arguments.number("--hysteresis") * static_cast<double>(adapt::kUnit));
   loaded.model->prepare(tt::Use::inference, pool);
   const text::TokenFile file = text::tokenize_corpus(arguments.text("--text"), *loaded.tokenizer);
-  const compress::Sequences text = compress::windows_of(
-      file.size(), [&](int64_t first, std::span<int32_t> out) { file.copy(first, out); }, config.context,
-      arguments.integer("--tokens"));
+  const compress::Sequences text =
+      compress::windows_of({&file, 0, file.size()}, config.context, arguments.integer("--tokens"));
   const model::RankPolicy policy =
       model::calibrate_ranks(*loaded.model, text.tokens, text.ends, options, pool);
   model::ModelConfig calibrated = config;
@@ -103,13 +102,7 @@ const Command kCalibrateCommand{
                   "share of the text's tokens",
           .min = 0,
           .max = 1},
-         {.name = "--threads",
-          .type = ValueType::integer,
-          .value = "N",
-          .initial = "0",
-          .help = "0: all cores",
-          .min = 0,
-          .max = 1024}},
+         threads_option()},
     .run = run_calibrate,
 };
 

@@ -5,7 +5,7 @@
 
 #include "qtf/cli/measured_costs.h"
 #include "qtf/cli/open_model.h"
-#include "qtf/model/model_hash.h"
+#include "qtf/model/model_files.h"
 
 namespace qtf::cli {
 namespace {

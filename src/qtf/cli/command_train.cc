@@ -111,10 +111,7 @@ void store_rank_policy(const TrainSetup& setup, ThreadPool& pool) {
   const model::ModelConfig& config = setup.model->config();
   if (!model::has_rank_choice(config)) return;
   const train::TokenRange& valid = setup.job.valid;
-  const compress::Sequences text = compress::windows_of(
-      valid.size(),
-      [&](int64_t first, std::span<int32_t> out) { valid.file->copy(valid.begin + first, out); },
-      config.context, model::kRankCalibrationTokens);
+  const compress::Sequences text = compress::windows_of(valid, config.context, model::kRankCalibrationTokens);
   model::RankCalibrationOptions options;
   if (setup.job.options.mean_rank > 0) options.mean = setup.job.options.mean_rank;
   const model::RankPolicy policy =

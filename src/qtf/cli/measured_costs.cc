@@ -38,13 +38,7 @@ std::vector<Option> with_measuring_options(std::vector<Option> own) {
       {.name = "--watts",
        .value = "W",
        .help = "what this machine draws with all threads busy, for the model: 15 or 12..18"},
-      {.name = "--threads",
-       .type = ValueType::integer,
-       .value = "N",
-       .initial = "0",
-       .help = "0: all cores",
-       .min = 0,
-       .max = 1024},
+      threads_option(),
       {.name = "--quiet", .type = ValueType::flag, .help = "no progress bar"},
       {.name = "--json", .type = ValueType::flag, .help = "print one JSON object"}};
   own.insert(own.end(), shared.begin(), shared.end());

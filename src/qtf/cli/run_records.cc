@@ -103,7 +103,7 @@ void RunRecorder::start(std::span<const int32_t> given, const std::string& text,
     if (arguments_.given(option->name)) options[std::string(option->name)] = arguments_.list(option->name);
   facts["command"] = command_;
   facts["qtf"] = version();
-  facts["model_hash"] = model::hash_of(model::model_files(arguments_.text("MODEL")));
+  facts["model_hash"] = model::model_hash(arguments_.text("MODEL"));
   facts["options"] = options;
   facts["level"] = full_ ? "full" : "summary";
   add_text(facts, given, text);
@@ -250,7 +250,7 @@ std::vector<std::string> replay_run(const std::filesystem::path& file, const std
     throw_input_error(
         "audit",
         "the run had --max-latency-ms: its decisions follow from measured times, which no other run has");
-  const std::string hash = model::hash_of(model::model_files(model));
+  const std::string hash = model::model_hash(model);
   if (audit::text_field(run.start, "model_hash") != hash)
     throw_input_error("audit", "{} is not the model of the run: its hash is {}, the run's {}", model, hash,
                       audit::text_field(run.start, "model_hash"));

@@ -128,8 +128,7 @@ std::unique_ptr<model::Transformer<float>> compress_parent(const Arguments& sett
                                                            audit::DecisionList& decisions) {
   const auto original = compress::dense_copy(parent, pool);
   const compress::Sequences windows = compress::windows_of(
-      text.size(), [&](int64_t first, std::span<int32_t> out) { text.file->copy(text.begin + first, out); },
-      std::min(original->config().context, compress::kCalibrationWindow), kCalibrationTokens);
+      text, std::min(original->config().context, compress::kCalibrationWindow), kCalibrationTokens);
   const compress::Calibration calibration = compress::calibrate(*original, windows, pool);
   compress::CompressOptions options;
   options.max_parameters = level_sizes(settings, original->config());

@@ -24,9 +24,8 @@ constexpr int64_t kValidationTokens = 8192;  // of each: a short healing must no
 bool heal_in_blocks(const model::Transformer<float>& original, model::Transformer<float>& pupil,
                     const train::TokenRange& text, const HealingOptions& options, ThreadPool& pool,
                     Healing& healing) {
-  const Sequences sequences = windows_of(
-      text.size(), [&](int64_t first, std::span<int32_t> out) { text.file->copy(text.begin + first, out); },
-      std::min(original.config().context, kBlockWindow), kBlockTokens);
+  const Sequences sequences =
+      windows_of(text, std::min(original.config().context, kBlockWindow), kBlockTokens);
   std::optional<Progress> bar;
   if (options.progress) bar.emplace("healing blocks", 1000);
   BlockHealingOptions blocks;

@@ -24,6 +24,12 @@ Sequences windows_of(int64_t size, const std::function<void(int64_t first, std::
   return result;
 }
 
+Sequences windows_of(const train::TokenRange& text, int64_t length, int64_t max_tokens) {
+  return windows_of(
+      text.size(), [&](int64_t first, std::span<int32_t> out) { text.file->copy(text.begin + first, out); },
+      length, max_tokens);
+}
+
 std::vector<SequenceRun> runs_of(const Sequences& sequences, int64_t rows) {
   std::vector<SequenceRun> runs;
   for (int64_t i = 0; i < sequences.count(); ++i) {

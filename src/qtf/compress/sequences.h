@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "qtf/nn/block.h"
+#include "qtf/train/data.h"
 
 namespace qtf::compress {
 
@@ -42,6 +43,7 @@ inline constexpr int64_t kHeadRows = 128;
 /// together at most `max_tokens` but one window: all of a text that is shorter.
 Sequences windows_of(int64_t size, const std::function<void(int64_t first, std::span<int32_t> out)>& copy,
                      int64_t length, int64_t max_tokens);
+Sequences windows_of(const train::TokenRange& text, int64_t length, int64_t max_tokens);
 
 /// Cuts the sequences into runs of at least `rows` tokens (the last may be shorter). What lies in a run does
 /// not depend on the number of threads.

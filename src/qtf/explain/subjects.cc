@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "qtf/adapt/execution.h"
 #include "qtf/audit/fields.h"
 #include "qtf/base/error.h"
 #include "qtf/explain/subject.h"
@@ -118,16 +119,14 @@ std::vector<Subject> of_route(const audit::Decision& d, const Wanted&, Kinds) {
 
 // ---- execution ----
 
-constexpr int64_t kTokenCounts[] = {1, 8, 64, 512};
-
 std::vector<Subject> of_execution(const audit::Decision& d, const Wanted& wanted, Kinds) {
   const Json& q = d.question;
   const std::string& map = text_field(q, "map");
   if (wanted.map.empty() || map.find(wanted.map) == std::string::npos) return {};
   const Json &factors = array_field(q, "factors_ns"), &merged = array_field(q, "merged_ns");
-  if (factors.size() != std::size(kTokenCounts) || merged.size() != factors.size())
+  if (factors.size() != adapt::kTimedTokens.size() || merged.size() != factors.size())
     throw_input_error("explain", "the times of {} are not those of {} token counts", map,
-                      std::size(kTokenCounts));
+                      adapt::kTimedTokens.size());
   const bool is_merged = text_field(d.answer, "chosen") == "merged";
   // The count at which the forms differ most, in favour of what was chosen.
   size_t worst = 0;
@@ -151,7 +150,7 @@ std::vector<Subject> of_execution(const audit::Decision& d, const Wanted& wanted
                    {"shape", text_field(q, "shape"), {"shape", "chain"}},
                    {"factors", microseconds(f), {"factors"}},
                    {"merged", microseconds(m), {"matrix"}},
-                   {"count", fmt::format("{} at a time", kTokenCounts[worst]), {"tokens"}}};
+                   {"count", fmt::format("{} at a time", adapt::kTimedTokens[worst]), {"tokens"}}};
   const std::vector<std::string> all = {"map", "shape", "factors", "merged", "count"};
   if (is_merged)
     subject.reasons.push_back(

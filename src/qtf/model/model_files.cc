@@ -47,4 +47,8 @@ std::string hash_of(const std::vector<ModelFile>& files) {
   return sha256_hex(lines);
 }
 
+std::string model_hash(const std::filesystem::path& model) {
+  return hash_of(model_files(model));
+}
+
 }  // namespace qtf::model

@@ -19,4 +19,7 @@ std::vector<ModelFile> model_files(const std::filesystem::path& model);
 /// SHA-256 over the lines "NAME HASH\n"; of a model that is one file, that file's.
 std::string hash_of(const std::vector<ModelFile>& files);
 
+/// hash_of(model_files(model)): which model a measurement or a record is of.
+std::string model_hash(const std::filesystem::path& model);
+
 }  // namespace qtf::model

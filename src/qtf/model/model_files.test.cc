@@ -45,5 +45,26 @@ TEST(ModelFiles, OfAModelInOneFile) {
   EXPECT_EQ(hash_of(model_files(folder / "m.gguf")), sha256_hex("weights"));
 }
 
+TEST(ModelHash, CountsWhatMakesTheModelAndNothingElse) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "config.json", "{}");
+  write_file_atomically(folder / "model.safetensors", "weights");
+  const std::string hash = model_hash(folder.path());
+  EXPECT_EQ(hash, sha256_hex("config.json " + sha256_hex("{}") + "\nmodel.safetensors " +
+                             sha256_hex("weights") + "\n"));
+  for (const char* other : {"calibration.safetensors", "decisions.jsonl", "README.md"})
+    write_file_atomically(folder / other, "more");
+  EXPECT_EQ(model_hash(folder.path()), hash);
+  write_file_atomically(folder / "tokenizer.model", "pieces");
+  EXPECT_NE(model_hash(folder.path()), hash);
+  EXPECT_EQ(model_hash(folder / "model.safetensors"), sha256_hex("weights"));
+}
+
+TEST(ModelHash, RefusesWhatIsNoModel) {
+  const TemporaryFolder folder;
+  EXPECT_THROW(model_hash(folder.path()), InputError);
+  EXPECT_THROW(model_hash(folder / "none"), InputError);
+}
+
 }  // namespace
 }  // namespace qtf::model
