@@ -179,12 +179,12 @@ BuiltBudget BudgetBuilder::build_within(const BudgetAsked& asked) {
     }
     tell(progress_, "building it");
     built.model = assemble(fit.chosen);
+    built.measured = measure_all(*built.model);
+    const auto holds = [&] { return budget::strain(asked.limits, built.measured->query) <= 1; };
     // Random weights of the same shapes held a moment ago: a miss may be the machine's, so it is timed again
     // before the budget is drawn tighter.
-    for (int timing = 0; timing < 3 && !built.feasible; ++timing) {
-      built.measured = measure_all(*built.model);
-      built.feasible = budget::strain(asked.limits, built.measured->query) <= 1;
-    }
+    for (int again = 0; again < 2 && !holds(); ++again) built.measured->query = measure(*built.model);
+    built.feasible = holds();
     if (built.feasible) return built;
   }
   built.feasible = budget::strain(asked.limits, built.measured->query) <= budget::kTolerance;
