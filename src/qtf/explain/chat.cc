@@ -54,11 +54,16 @@ ParsedUrl parse_url(const std::string& url) {
   return {scheme == "https", loopback};
 }
 
+std::string without_key(std::string text, const std::string& key) {
+  for (size_t at = 0; !key.empty() && (at = text.find(key, at)) != std::string::npos; at += 3)
+    text.replace(at, key.size(), "***");
+  return text;
+}
+
 /// A server's word for an error text: short, printable, and without the key.
 std::string safe_text(std::string text, const std::string& key) {
   constexpr size_t kShown = 200;
-  for (size_t at; !key.empty() && (at = text.find(key)) != std::string::npos;)
-    text.replace(at, key.size(), "***");
+  text = without_key(std::move(text), key);
   for (char& c : text) c = c >= ' ' && c <= '~' ? c : ' ';
   return text.substr(0, kShown);
 }
@@ -259,7 +264,9 @@ class Conversation {
     if (!message) return give_up("the answer is no JSON of a chat", true);
     if (!message->finished) return give_up("the answer was cut off", true);
     std::optional<std::string> answer = answer_of(message->content);
-    if (answer && !message->cut) return ChatAnswer{*answer, message->content};
+    // A server may say anything, the key too; what it says is shown and recorded.
+    if (answer && !message->cut)
+      return ChatAnswer{without_key(*answer, endpoint_.key), without_key(message->content, endpoint_.key)};
     const bool first = max_tokens_ == options_.max_tokens;
     max_tokens_ = 2 * options_.max_tokens;
     return give_up(answer ? "the answer was longer than max_tokens" : "the answer was all reasoning", first);

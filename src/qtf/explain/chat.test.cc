@@ -1,5 +1,6 @@
 #include "qtf/explain/chat.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -7,6 +8,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/explain/fake_chat_server.h"
+#include "qtf/explain/fake_tls_server.h"
 #include "qtf/explain/reasoning.h"
 
 namespace qtf::explain {
@@ -67,14 +69,19 @@ std::string chat_error(const std::string& url, const ChatOptions& options = quic
   return {};
 }
 
+const char* const kForms[] = {"{\"a\":1}",
+                              "<think>hm</think>{\"a\":1}",
+                              "<think_fast>hm</think_fast>\n{\"a\":1}",
+                              "<think_faster>hm</think_faster> {\"a\":1} ",
+                              "no opening tag</think>{\"a\":1}",
+                              "<think>hm</think><answer>{\"a\":1}</answer>",
+                              "<answer>\n{\"a\":1}\n</answer>",
+                              "```json\n{\"a\":1}\n```",
+                              "<think>a</think>b<think>c</think>{\"a\":1}",
+                              "<think>a <answer>x</answer></think>{\"a\":1}"};
+
 TEST(Reasoning, EveryFormLeavesTheAnswer) {
-  for (const char* content :
-       {"{\"a\":1}", "<think>hm</think>{\"a\":1}", "<think_fast>hm</think_fast>\n{\"a\":1}",
-        "<think_faster>hm</think_faster> {\"a\":1} ", "no opening tag</think>{\"a\":1}",
-        "<think>hm</think><answer>{\"a\":1}</answer>", "<answer>\n{\"a\":1}\n</answer>",
-        "```json\n{\"a\":1}\n```", "<think>a</think>b<think>c</think>{\"a\":1}",
-        "<think>a <answer>x</answer></think>{\"a\":1}"})
-    EXPECT_EQ(answer_of(content), "{\"a\":1}") << content;
+  for (const char* content : kForms) EXPECT_EQ(answer_of(content), "{\"a\":1}") << content;
   for (const char* content :
        {"", "  \n", "<think>never closed {\"a\":1}", "<think_fast>", "<think>hm</think>",
         "<think>a</think><think>b", "<answer></answer>", "```json```"})
@@ -111,6 +118,116 @@ TEST(Chat, StreamsSplitAtEveryByte) {
       EXPECT_EQ(ask_chat({server.url(), "m", ""}, "", "", options).text, "{\"a\":\"b\xC3\xA9\"}");
     }
   }
+}
+
+/// A body as chunks of `size` bytes, as servers that stream send it.
+std::string http_chunked(const std::string& body, size_t size) {
+  std::string bytes =
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+      "Connection: close\r\n\r\n";
+  for (size_t at = 0; at < body.size(); at += size) {
+    const std::string chunk = body.substr(at, size);
+    bytes += fmt::format("{:x}\r\n{}\r\n", chunk.size(), chunk);
+  }
+  return bytes + "0\r\n\r\n";
+}
+
+/// Each form of reasoning, cut in two at every byte: between events, and between the chunks that carry them.
+TEST(Chat, EveryFormSurvivesEveryCut) {
+  std::vector<std::string> answers;
+  for (const std::string form : kForms) {
+    for (size_t cut = 1; cut < form.size(); ++cut) {
+      const nlohmann::json first = {{"choices", {{{"delta", {{"content", form.substr(0, cut)}}}}}}},
+                           second = {{"choices",
+                                      {{{"delta", {{"content", form.substr(cut)}, {"reasoning", "x"}}},
+                                        {"finish_reason", "stop"}}}}};
+      answers.push_back(
+          http_stream("data: " + first.dump() + "\n\ndata: " + second.dump() + "\n\ndata: [DONE]\n\n"));
+    }
+    const std::string body = events(form, 3);
+    for (size_t size = 1; size < 40; ++size) answers.push_back(http_chunked(body, size));
+    answers.push_back(http(message(form, "stop", "hm")));
+  }
+  FakeChatServer server([&](int number, const std::string&) {
+    return Script{.bytes = answers.at(static_cast<size_t>(number))};
+  });
+  ChatOptions options = quick();
+  options.stream = true;
+  for (size_t i = 0; i < answers.size(); ++i)
+    ASSERT_EQ(ask_chat({server.url(), "m", ""}, "", "", options).text, "{\"a\":1}") << answers[i];
+  EXPECT_GT(answers.size(), 500U);
+}
+
+/// A whole answer cut off after any byte is never an answer.
+TEST(Chat, AnAnswerCutOffAnywhereIsNone) {
+  const std::string stream = events("{\"a\":1}", 4);
+  ChatOptions options = quick();
+  options.tries = 1;
+  options.stream = true;
+  // Behind the event with finish_reason only [DONE] is left, which not every server sends.
+  const size_t finished = stream.find("\"stop\"");
+  for (const auto& [whole, most] : {std::pair(http(message("yes")), http(message("yes")).size()),
+                                    // The chunk of no bytes ends it, whatever ends that chunk.
+                                    std::pair(http_chunked(stream, 50), http_chunked(stream, 50).size() - 4),
+                                    std::pair(http_stream(stream), http_stream("").size() + finished)}) {
+    const std::string bytes = whole;
+    FakeChatServer server([&](int number, const std::string&) {
+      return Script{.bytes = bytes.substr(0, static_cast<size_t>(number))};
+    });
+    for (size_t length = 0; length < most; ++length)
+      ASSERT_NE(chat_error(server.url(), options), "") << bytes.substr(0, length);
+  }
+}
+
+/// Every status there is: which are tried again, and that none of their bodies is an answer.
+TEST(Chat, EveryStatusButOneIsAnError) {
+  for (int status = 201; status < 600; ++status) {
+    const bool again = status == 408 || status == 429 || status == 499 || status >= 500;
+    FakeChatServer server([status](int, const std::string&) {
+      return Script{.bytes = http(status == 204 || status == 304 ? "" : message("yes"),
+                                  std::to_string(status) + " Word")};
+    });
+    ASSERT_NE(chat_error(server.url()), "") << status;
+    ASSERT_EQ(server.requests().size(), again ? 4U : 1U) << status;
+  }
+}
+
+TEST(Chat, FollowsNoRedirectAnywhere) {
+  FakeChatServer target([](int, const std::string&) { return Script{.bytes = http(message("yes"))}; });
+  for (const char* status : {"301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"}) {
+    FakeChatServer server([&](int, const std::string&) {
+      return Script{.bytes = http("", status, "Location: " + target.url() + "/chat/completions\r\n")};
+    });
+    EXPECT_NE(chat_error(server.url()).find("redirects"), std::string::npos);
+  }
+  EXPECT_TRUE(target.requests().empty());
+}
+
+/// No answer and no key for a server whose certificate nobody vouches for.
+TEST(Chat, BadCertificatesAreRefused) {
+  for (const char* host : {"127.0.0.1", "api.k2think.ai"}) {
+    FakeTlsServer server(host, http(message("yes")));
+    const std::string error = chat_error(server.url());
+    EXPECT_NE(error.find("certificate"), std::string::npos) << error;
+    EXPECT_NE(error.find("after 1 try"), std::string::npos) << error;
+    EXPECT_EQ(server.read().find(kKey), std::string::npos);
+  }
+  FakeChatServer plain([](int, const std::string&) { return Script{.bytes = http(message("yes"))}; });
+  std::string url = plain.url();
+  ChatOptions options = quick();
+  options.tries = 1;
+  EXPECT_NE(chat_error(url.replace(0, 4, "https"), options), "");
+  for (const std::string& request : plain.requests()) EXPECT_EQ(request.find(kKey), std::string::npos);
+}
+
+/// A server that says the key puts it neither into the answer nor into what is recorded of it.
+TEST(Chat, AnEchoedKeyIsTakenOut) {
+  FakeChatServer server([](int, const std::string&) {
+    return Script{.bytes = http(message("<think>" + std::string(kKey) + "</think>it is " + kKey + kKey))};
+  });
+  const ChatAnswer answer = ask_chat({server.url(), "m", kKey}, "", "", quick());
+  EXPECT_EQ(answer.text, "it is ******");
+  EXPECT_EQ(answer.raw.find(kKey), std::string::npos);
 }
 
 TEST(Chat, AsksAgainForTwiceTheTokensAfterAllReasoning) {
