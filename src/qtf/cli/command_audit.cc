@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "qtf/audit/store.h"
 #include "qtf/audit/verify.h"
 #include "qtf/base/file.h"
+#include "qtf/base/parse.h"
 #include "qtf/cli/command.h"
 #include "qtf/cli/decision_kinds.h"
 #include "qtf/cli/run_records.h"
@@ -139,7 +141,15 @@ std::string audit_verdict(const audit::Verification& found) {
   if (!found.problems.empty())
     return fmt::format("NOT CONSISTENT: {}",
                        counted_things(static_cast<int64_t>(found.problems.size()), "problem"));
+  if (found.count == 0 && !found.anchored) return "there are no records";
   return found.anchored ? "consistent, anchored" : "consistent, not anchored";
+}
+
+/// Things a second since `begin`, in whole thousands where there are many.
+std::string speed_text(int64_t things, std::chrono::steady_clock::time_point begin) {
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return fmt::format("{} a second", format_count(static_cast<int64_t>(static_cast<double>(things) /
+                                                                      std::max(1e-6, seconds))));
 }
 
 ordered_json verification_json(const audit::Verification& found) {
@@ -157,13 +167,14 @@ ordered_json verification_json(const audit::Verification& found) {
 
 void verify_records(const Arguments& arguments, const Streams& streams) {
   const GivenAnchor given = read_anchor(arguments);
+  const auto begin = std::chrono::steady_clock::now();
   const audit::Verification found = audit::verify(audit_file(arguments), given.anchor);
   if (arguments.flag("--json")) {
     streams.out << verification_json(found).dump() << "\n";
   } else {
-    streams.out << fmt::format("records          {} of {} in {}\n", found.count,
+    streams.out << fmt::format("records          {} of {} in {}; {}\n", found.count,
                                counted_things(static_cast<int64_t>(found.runs.size()), "run"),
-                               counted_things(found.segments, "segment"));
+                               counted_things(found.segments, "segment"), speed_text(found.count, begin));
     streams.out << fmt::format("root             {}\n", to_hex(found.root));
     streams.out << fmt::format(
         "anchor           {}\n",
@@ -208,6 +219,7 @@ void replay_whole_run(const Arguments& arguments, const Streams& streams) {
 void replay_records(const Arguments& arguments, const Streams& streams) {
   verified_file(arguments);
   if (arguments.given("--model") || arguments.given("--text")) return replay_whole_run(arguments, streams);
+  const auto begin = std::chrono::steady_clock::now();
   const audit::Replay result = audit::replay(audit_file(arguments), decision_kinds());
   if (arguments.flag("--json")) {
     ordered_json differences = ordered_json::array();
@@ -220,8 +232,9 @@ void replay_records(const Arguments& arguments, const Streams& streams) {
                        .dump()
                 << "\n";
   } else {
-    streams.out << fmt::format("{} taken again, {} to the same bits\n",
-                               counted_things(result.decisions, "decision"), result.same);
+    streams.out << fmt::format("{} taken again, {} to the same bits; {}\n",
+                               counted_things(result.decisions, "decision"), result.same,
+                               speed_text(result.decisions, begin));
     if (result.unknown > 0)
       streams.out << fmt::format("{} of kinds that this qtf does not know\n",
                                  counted_things(result.unknown, "decision"));

@@ -66,6 +66,14 @@ TEST_F(AuditCommand, ShowsWhatIsAskedFor) {
   EXPECT_NE(audit("show").out.find("segment.open"), std::string::npos);
 }
 
+TEST_F(AuditCommand, AnEmptyFileHasNoRecords) {
+  const std::string empty = place_.write("empty.audit", "");
+  const Result result = call({"audit", "verify", empty});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_NE(result.out.find("result           there are no records\n"), std::string::npos) << result.out;
+  EXPECT_EQ(call({"audit", "verify", empty, "--count", "1"}).status, 1);
+}
+
 TEST_F(AuditCommand, VerifySaysWhetherThereIsAnAnchor) {
   EXPECT_NE(audit("verify").out.find("result           consistent, not anchored\n"), std::string::npos);
   const Json root = audit_json("root");
