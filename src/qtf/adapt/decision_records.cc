@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "qtf/adapt/budget_judgement.h"
 #include "qtf/audit/fields.h"
 #include "qtf/base/error.h"
 
@@ -104,6 +105,89 @@ Json decide_execution(const Json& value) {
   return recorded_answer(choose_execution(question));
 }
 
+// ---- budget ----
+
+Json recorded_list(std::span<const int64_t> numbers) {
+  Json list = Json::array();
+  for (const int64_t number : numbers) list.push_back(decimal(number));
+  return list;
+}
+
+std::vector<int64_t> integers(const Json& value) {
+  if (!value.is_array()) throw_input_error("audit record", "expected a list of numbers");
+  std::vector<int64_t> numbers;
+  for (const Json& number : value) numbers.push_back(audit::parse_integer(number));
+  return numbers;
+}
+
+/// As for allocations, with a list of costs a limit.
+Json recorded_part(const BudgetPart& part, size_t limits) {
+  Json names = Json::array(), values = Json::array(), costs = Json::array();
+  for (const BudgetChoice& choice : part.choices) {
+    names.push_back(choice.name);
+    values.push_back(decimal(choice.value));
+  }
+  for (size_t k = 0; k < limits; ++k) {
+    costs.push_back(Json::array());
+    for (const BudgetChoice& choice : part.choices) costs.back().push_back(decimal(choice.costs[k]));
+  }
+  return {{"map", part.name}, {"sizes", names}, {"values", values}, {"costs", costs}};
+}
+
+BudgetPart budget_part_field(const Json& value, size_t limits) {
+  BudgetPart part{text_field(value, "map"), {}};
+  const Json &names = array_field(value, "sizes"), &costs = array_field(value, "costs");
+  const std::vector<int64_t> values = integers(array_field(value, "values"));
+  if (names.size() != values.size() || costs.size() != limits)
+    throw_input_error("audit record", "{} has {} sizes, {} values and costs of {} limits, not {}", part.name,
+                      names.size(), values.size(), costs.size(), limits);
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (!names[i].is_string()) throw_input_error("audit record", "a size of {} has no name", part.name);
+    part.choices.push_back({names[i], values[i], {}});
+  }
+  for (const Json& of_limit : costs) {
+    const std::vector<int64_t> numbers = integers(of_limit);
+    if (numbers.size() != values.size())
+      throw_input_error("audit record", "{} has {} costs of {} sizes", part.name, numbers.size(),
+                        values.size());
+    for (size_t i = 0; i < numbers.size(); ++i) part.choices[i].costs.push_back(numbers[i]);
+  }
+  return part;
+}
+
+Json recorded_question(const BudgetQuestion& question) {
+  Json limits = Json::array(), parts = Json::array();
+  for (const BudgetLimit& limit : question.limits)
+    limits.push_back(
+        {{"limit", limit.name}, {"at_most", decimal(limit.limit)}, {"fixed", decimal(limit.fixed)}});
+  for (const BudgetPart& part : question.parts) parts.push_back(recorded_part(part, question.limits.size()));
+  return {{"value", question.value}, {"limits", limits}, {"parts", parts}};
+}
+
+Json recorded_answer(const BudgetAnswer& a) {
+  Json nearest = Json::array();
+  for (const NearestLimit& near : a.nearest)
+    nearest.push_back({{"limit", a.question.limits[near.limit].name}, {"at_least", decimal(near.value)}});
+  return {{"feasible", flag_text(a.feasible)},
+          {"chosen", recorded_list(a.chosen)},
+          {"value", decimal(a.value)},
+          {"totals", recorded_list(a.totals)},
+          {"bound", decimal(a.bound)},
+          {"optimal", flag_text(a.optimal)},
+          {"prices_2e-32", recorded_list(a.prices)},
+          {"nearest", nearest}};
+}
+
+Json decide_budget(const Json& value) {
+  BudgetQuestion question{text_field(value, "value"), {}, {}};
+  for (const Json& limit : array_field(value, "limits"))
+    question.limits.push_back(
+        {text_field(limit, "limit"), integer_field(limit, "at_most"), integer_field(limit, "fixed")});
+  for (const Json& part : array_field(value, "parts"))
+    question.parts.push_back(budget_part_field(part, question.limits.size()));
+  return recorded_answer(solve_budgets(question));
+}
+
 // ---- route ----
 
 Json recorded_answer(const RouteDecision& d) {
@@ -120,16 +204,8 @@ Json decide_routing(const Json& value) {
 
 // ---- rank_thresholds and rank ----
 
-Json recorded_list(std::span<const int64_t> numbers) {
-  Json list = Json::array();
-  for (const int64_t number : numbers) list.push_back(decimal(number));
-  return list;
-}
-
 std::vector<int64_t> list_field(const Json& value, const char* key) {
-  std::vector<int64_t> numbers;
-  for (const Json& number : array_field(value, key)) numbers.push_back(audit::parse_integer(number));
-  return numbers;
+  return integers(array_field(value, key));
 }
 
 Json recorded_answer(const RankThresholds& solved) {
@@ -179,7 +255,38 @@ Json decide_rank(const Json& value) {
   return {{"level", decimal(decide_level(question).level)}};
 }
 
+Json recorded_answer(const LatencyDecision& d) {
+  return {{"mean", decimal(d.mean)}, {"too_slow", flag_text(d.too_slow)}};
+}
+
+/// A time, or a mean from 0 to kUnit: so that no product of them leaves 64 bits.
+int64_t bounded_field(const Json& value, const char* key, int64_t most) {
+  const int64_t number = integer_field(value, key);
+  if (number < 0 || number > most)
+    throw_input_error("audit record", "the field '{}' is {}, not 0 to {}", key, number, most);
+  return number;
+}
+
+Json decide_mean_rank(const Json& value) {
+  constexpr int64_t kMostNs = int64_t{1} << 42;  // more than an hour
+  return recorded_answer(
+      decide_mean({integer_field(value, "token"), bounded_field(value, "measured_ns", kMostNs),
+                   bounded_field(value, "budget_ns", kMostNs), bounded_field(value, "mean", kUnit),
+                   bounded_field(value, "asked", kUnit)}));
+}
+
 }  // namespace
+
+audit::Decision record(const LatencyDecision& d) {
+  const LatencyQuestion& q = d.question;
+  return {"mean_rank",
+          {{"token", decimal(q.token)},
+           {"measured_ns", decimal(q.measured_ns)},
+           {"budget_ns", decimal(q.budget_ns)},
+           {"mean", decimal(q.mean)},
+           {"asked", decimal(q.asked)}},
+          recorded_answer(d)};
+}
 
 audit::Decision record(const RankThresholds& solved) {
   return {"rank_thresholds",
@@ -208,6 +315,10 @@ audit::Decision record(const RankDecision& d) {
 
 audit::Decision record(const Allocation& allocation) {
   return {"allocation", allocation_question(allocation.question), recorded_answer(allocation)};
+}
+
+audit::Decision record(const BudgetAnswer& answer) {
+  return {"budget", recorded_question(answer.question), recorded_answer(answer)};
 }
 
 audit::Decision record(const ExecutionChoice& choice) {
@@ -239,6 +350,10 @@ std::span<const audit::DecisionKind> decision_kinds() {
       {"route", "whether a token passes the quantum layer", decide_routing},
       {"rank_thresholds", "where a layer's levels begin, for a mean rank", decide_thresholds},
       {"rank", "the level that a token takes in a layer", decide_rank},
+      {"mean_rank", "the mean rank that follows measured times of tokens", decide_mean_rank},
+      {"budget", "the size of every map within several budgets at once", decide_budget},
+      {"budget_measurement", "whether a measured query keeps its budgets", decide_judgement},
+      {"loss_scale", "how much predicted losses are scaled by what two models lost", decide_loss_scale},
   };
   return kKinds;
 }

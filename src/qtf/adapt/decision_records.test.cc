@@ -62,6 +62,39 @@ TEST(DecisionRecords, ReplayToTheSameBits) {
   }
 }
 
+BudgetQuestion random_budget(const Random& random, int64_t share) {
+  BudgetQuestion question{"loss", {{"parameters", 0, 5}, {"latency_ns", 0, 9}}, {}};
+  uint64_t n = 0;
+  for (int p = 0; p < 4; ++p) {
+    BudgetPart part{"map " + std::to_string(p), {}};
+    for (int64_t c = 1; c <= 5; ++c) {
+      const auto jitter = static_cast<int64_t>(random.below(n++, 30));
+      part.choices.push_back({"rank " + std::to_string(c), 1000 / c + jitter, {100 * c, 50 * c + jitter}});
+    }
+    question.parts.push_back(part);
+  }
+  for (BudgetLimit& limit : question.limits) limit.limit = share;
+  return question;
+}
+
+TEST(DecisionRecords, BudgetsReplayToTheSameBits) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    for (const int64_t share : {100, 900, 1500, 5000}) {  // too little, tight, and more than all needs
+      const BudgetAnswer answer = solve_budgets(random_budget({seed, 6}, share));
+      EXPECT_EQ(answer.feasible, share > 100);
+      const audit::Decision decision = record(answer);
+      EXPECT_EQ(again(decision), decision.answer);
+    }
+  }
+  const audit::Decision good = record(solve_budgets(random_budget({1, 6}, 900)));
+  for (const char* path : {"/parts/0/costs/0/1", "/parts/0/values", "/parts/0/sizes/0", "/parts/0/costs",
+                           "/parts/0/costs/1", "/limits/0/at_most", "/limits", "/parts", "/value"}) {
+    audit::Decision bad = good;
+    bad.question.at(Json::json_pointer(path)) = Json::object();
+    EXPECT_THROW(again(bad), InputError) << path;
+  }
+}
+
 TEST(DecisionRecords, RanksReplayToTheSameBits) {
   for (int64_t mean : {kUnit / 10, kUnit / 2, 9 * kUnit / 10}) {
     const audit::Decision solved = record(solve_thresholds({mean, {0, kUnit / 3, kUnit}, kUsualAlpha}));
@@ -88,6 +121,20 @@ TEST(DecisionRecords, RanksReplayToTheSameBits) {
                                                               {"thresholds", Json::array()}}) {
     audit::Decision other = bad;
     other.question[key] = value;
+    EXPECT_THROW(again(other), InputError) << key;
+  }
+}
+
+TEST(DecisionRecords, MeanRanksReplayToTheSameBits) {
+  for (int64_t measured : {500, 890, 1000, 1001, 1500, 9000})
+    for (int64_t mean : {kLeastMean, kUnit / 3, kUnit / 2}) {
+      const audit::Decision decision = record(decide_mean({8, measured * 1000, 1'000'000, mean, kUnit / 2}));
+      EXPECT_EQ(again(decision), decision.answer);
+    }
+  audit::Decision bad = record(decide_mean({8, 1, 1, 1, 1}));
+  for (const char* key : {"measured_ns", "budget_ns", "mean", "asked"}) {
+    audit::Decision other = bad;
+    other.question[key] = "9223372036854775807";
     EXPECT_THROW(again(other), InputError) << key;
   }
 }

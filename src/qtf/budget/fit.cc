@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "qtf/adapt/decision_records.h"
 #include "qtf/base/error.h"
 
 namespace qtf::budget {
@@ -23,6 +24,7 @@ struct Try {
   std::vector<int64_t> chosen;
   double table_strain = 0;  ///< largest sum of the table by its budget
   double strain = 0;        ///< largest measured by its budget
+  bool holds = false;
   int64_t loss = 0;
   double gap = 0;
   QueryMeasurement measured;
@@ -52,7 +54,7 @@ class Fitter {
 
  private:
   bool timed() const { return budgets_.latency_ns || budgets_.energy_nj; }
-  static bool holds(const Try& t) { return t.strain <= 1.0; }
+  static bool holds(const Try& t) { return t.holds; }
 
   /// share: of the budgets of time and energy, as the table's limits; none: they are not limited.
   adapt::BudgetAnswer solve(std::optional<double> share) {
@@ -66,7 +68,7 @@ class Fitter {
     const SizeMeasure& value = only_loss ? kParameters : kLoss;
     if (only_loss) limits.push_back({&kLoss, *budgets_.loss});
     const adapt::BudgetAnswer answer = adapt::solve_budgets(size_question(table_, value, limits));
-    fit_.decisions += adapt::to_json(answer).dump() + "\n";
+    fit_.decisions.add(adapt::record(answer), adapt::to_json(answer));
     return answer;
   }
 
@@ -89,7 +91,9 @@ class Fitter {
         std::max(share(totals.cost.ns, budgets_.latency_ns), share(totals.cost.nj, budgets_.energy_nj));
     t.measured = measure_(sized_config(source_, table_, answer.chosen, true));
     t.strain = strain(budgets_, t.measured);
-    record(t);
+    const adapt::Judgement judgement = judge(budgets_, t.measured);
+    t.holds = judgement.holds;
+    fit_.decisions.add(adapt::record(judgement), adapt::to_json(judgement));
     if (holds(t) && (!best_ || t.loss < best_->loss)) best_ = t;
     tries_.push_back(std::move(t));
   }
@@ -126,7 +130,7 @@ class Fitter {
     if (!timed()) return;
     const SizeMeasure& value = budgets_.latency_ns ? kTime : kEnergy;
     const adapt::BudgetAnswer fastest = adapt::solve_budgets(size_question(table_, value, hard_limits()));
-    fit_.decisions += adapt::to_json(fastest).dump() + "\n";
+    fit_.decisions.add(adapt::record(fastest), adapt::to_json(fastest));
     consider(fastest);
     tries_.back().gap = 0;
   }
@@ -145,21 +149,6 @@ class Fitter {
     if (budgets_.energy_nj && joules > *budgets_.energy_nj) fit_.nearest.push_back({"max_energy_j", joules});
   }
 
-  void record(const Try& t) {
-    const QueryMeasurement& m = t.measured;
-    const nlohmann::ordered_json line{{"decision", "budget_measurement"},
-                                      {"runs", std::to_string(m.runs)},
-                                      {"repeated", std::to_string(m.repeated)},
-                                      {"unsteady", std::to_string(m.unsteady)},
-                                      {"reference_ns", std::to_string(m.reference_ns)},
-                                      {"p50_ns", std::to_string(m.p50_ns)},
-                                      {"p95_ns", std::to_string(m.p95_ns)},
-                                      {"energy_nj", std::to_string(std::llround(1e9 * m.energy.joules))},
-                                      {"energy_tier", adapt::tier_name(m.energy.tier)},
-                                      {"holds", holds(t) ? "yes" : "no"}};
-    fit_.decisions += line.dump() + "\n";
-  }
-
   const model::ModelConfig& source_;
   const SizeTable& table_;
   const Budgets& budgets_;
@@ -171,6 +160,16 @@ class Fitter {
 };
 
 }  // namespace
+
+adapt::Judgement judge(const Budgets& budgets, const QueryMeasurement& m, int64_t tolerance_ppm) {
+  const adapt::Energy& energy = m.energy;
+  return adapt::judge(
+      {budgets.latency_ns,
+       budgets.energy_nj,
+       tolerance_ppm,
+       {m.runs, m.repeated, m.unsteady, m.reference_ns, m.p50_ns, m.p95_ns, adapt::nanojoules(energy.joules),
+        adapt::nanojoules(energy.low), adapt::nanojoules(energy.high), energy.tier}});
+}
 
 double strain(const Budgets& budgets, const QueryMeasurement& measured) {
   double most = 0;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "qtf/adapt/budget_judgement.h"
 #include "qtf/budget/query_timer.h"
 #include "qtf/budget/size_table.h"
 
@@ -45,12 +46,16 @@ struct Fit {
   double bound_gap = 0;         ///< of the last solution: the largest share by which its loss could be less
   int tries = 0;                ///< models measured
   std::vector<NamedLimit> nearest;  ///< if not feasible: what these budgets would have to be, at once
-  std::string decisions;            ///< lines for decisions.jsonl
+  audit::DecisionList decisions;    ///< every solution and measurement
 };
 
 /// Throws InputError if no budget is given. source: what the table was made of.
 Fit fit_budgets(const model::ModelConfig& source, const SizeTable& table, const Budgets& budgets,
                 const Measure& measure, const FitOptions& options = {});
+
+/// Whether what was measured keeps the budgets of time and energy.
+adapt::Judgement judge(const Budgets& budgets, const QueryMeasurement& measured,
+                       int64_t tolerance_ppm = 1'000'000);
 
 /// The largest of p95/budget over the budgets of time and energy; 0 without one.
 double strain(const Budgets& budgets, const QueryMeasurement& measured);

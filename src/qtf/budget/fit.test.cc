@@ -190,13 +190,14 @@ TEST_F(Fitting, ALossAloneAsksForTheFewestParameters) {
 TEST_F(Fitting, RecordsEverySolutionAndMeasurement) {
   const Fit time = fit({.latency_ns = whole_.p95_ns / 2});
   int solutions = 0, measurements = 0;
-  std::istringstream lines(time.decisions);
+  std::istringstream lines(time.decisions.lines);
   for (std::string line; std::getline(lines, line);) {
     const auto json = nlohmann::json::parse(line);
     solutions += json.at("decision") == "budget", measurements += json.at("decision") == "budget_measurement";
   }
   EXPECT_EQ(measurements, time.tries);
   EXPECT_GE(solutions, time.tries);
+  EXPECT_EQ(time.decisions.records.size(), static_cast<size_t>(solutions + measurements));
 }
 
 TEST_F(Fitting, FrontsLoseLessTheMoreTheyMayHave) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "qtf/adapt/decision_records.h"
 #include "qtf/base/progress.h"
 #include "qtf/compress/plan.h"
 #include "qtf/model/gauge.h"
@@ -22,6 +23,13 @@ double nats_on(const text::TokenFile& text, const model::Transformer<float>& mod
   train::EvaluateOptions options;
   options.max_tokens = kProbedTokens;
   return train::evaluate(model, {&text, 0, text.size()}, options, pool).nats_per_token;
+}
+
+/// Whether what was measured keeps the budgets, recorded.
+bool judged(const budget::Budgets& limits, BuiltBudget& built, int64_t tolerance_ppm = 1'000'000) {
+  const adapt::Judgement judgement = budget::judge(limits, built.measured->query, tolerance_ppm);
+  built.decisions.add(adapt::record(judgement), adapt::to_json(judgement));
+  return judgement.holds;
 }
 
 /// Says on stderr what goes on, where that is wanted.
@@ -76,7 +84,8 @@ BudgetBuilder::BudgetBuilder(model::LoadedModel& loaded, const CalibrationInput&
 void BudgetBuilder::make_table() {
   const model::ModelConfig& config = source_ ? source_->config() : original_->config();
   table_ = budget::make_size_table(config, losses_, profile_.table, query_,
-                                   {loss_scale_, static_cast<int64_t>(io::size_of(dtype_))});
+                                   {loss_scale_ ? 1e-6 * static_cast<double>(loss_scale_->millionths) : 1.0,
+                                    static_cast<int64_t>(io::size_of(dtype_))});
 }
 
 std::unique_ptr<model::Transformer<float>> BudgetBuilder::assemble(const std::vector<int64_t>& chosen) const {
@@ -111,19 +120,17 @@ void BudgetBuilder::probe(const fs::path& text) {
   const auto least = adapt::solve_budgets(budget::size_question(table_, budget::kParameters, {})).value;
   const int64_t fewest = least + table_.other_parameters;
   const int64_t all = model::stored_parameter_count(source_ ? source_->config() : original_->config());
-  double product = 0, square = 0;
+  adapt::LossScaleQuestion probed;
   for (const double share : kShares) {
     const int64_t limit =
         fewest + std::llround(share * static_cast<double>(std::max<int64_t>(0, all - fewest)));
     const auto answer =
         adapt::solve_budgets(budget::size_question(table_, budget::kLoss, {{&budget::kParameters, limit}}));
     if (!answer.feasible) continue;
-    const double predicted = 1e-9 * static_cast<double>(answer.value);
-    product += predicted * (nats_of(*assemble(answer.chosen)) - original_nats_);
-    square += predicted * predicted;
+    probed.predicted.push_back(answer.value);
+    probed.lost.push_back(std::llround(1e9 * (nats_of(*assemble(answer.chosen)) - original_nats_)));
   }
-  // A text on which smaller models are no worse says nothing of the scale.
-  if (square > 0 && product > 0) loss_scale_ = std::clamp(product / square, 0.01, 100.0);
+  loss_scale_ = adapt::scale_losses(std::move(probed));
   make_table();
 }
 
@@ -168,7 +175,7 @@ BuiltBudget BudgetBuilder::build_within(const BudgetAsked& asked) {
     const budget::Fit fit = budget::fit_budgets(
         source_ ? source_->config() : original_->config(), table_, asked.limits,
         [&](const model::ModelConfig& config) { return measure_shapes(config); }, options);
-    built.decisions += fit.decisions;
+    built.decisions.append(fit.decisions);
     built.bound_gap = fit.bound_gap, built.nearest = fit.nearest, built.chosen = fit.chosen;
     if (!fit.feasible) {
       if (fit.measured.runs > 0) {
@@ -180,14 +187,17 @@ BuiltBudget BudgetBuilder::build_within(const BudgetAsked& asked) {
     tell(progress_, "building it");
     built.model = assemble(fit.chosen);
     built.measured = measure_all(*built.model);
-    const auto holds = [&] { return budget::strain(asked.limits, built.measured->query) <= 1; };
+    const auto holds = [&] { return judged(asked.limits, built); };
     // Random weights of the same shapes held a moment ago: a miss may be the machine's, so it is timed again
     // before the budget is drawn tighter.
-    for (int again = 0; again < 2 && !holds(); ++again) built.measured->query = measure(*built.model);
     built.feasible = holds();
+    for (int again = 0; again < 2 && !built.feasible; ++again) {
+      built.measured->query = measure(*built.model);
+      built.feasible = holds();
+    }
     if (built.feasible) return built;
   }
-  built.feasible = budget::strain(asked.limits, built.measured->query) <= budget::kTolerance;
+  built.feasible = judged(asked.limits, built, std::llround(1e6 * budget::kTolerance));
   if (built.feasible) return built;
   if (asked.limits.latency_ns && built.measured->query.p95_ns > *asked.limits.latency_ns)
     built.nearest.push_back({"max_latency_ms", built.measured->query.p95_ns});
@@ -211,7 +221,7 @@ BuiltBudget BudgetBuilder::build_for_perplexity(const BudgetAsked& asked) {
     const auto limit = attempt + 1 < kTries ? static_cast<int64_t>(1e9 * allowed) : int64_t{0};
     const adapt::BudgetAnswer answer =
         adapt::solve_budgets(budget::size_question(table_, budget::kParameters, {{&budget::kLoss, limit}}));
-    built.decisions += adapt::to_json(answer).dump() + "\n";
+    built.decisions.add(adapt::record(answer), adapt::to_json(answer));
     built.chosen = answer.chosen, built.bound_gap = adapt::gap(answer);
     built.model = assemble(answer.chosen);
     const double lost = nats_of(*built.model) - original_nats_;

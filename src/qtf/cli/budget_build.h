@@ -31,7 +31,7 @@ struct BuiltBudget {
   double bound_gap = 0;
   std::vector<budget::NamedLimit> nearest;
   std::optional<double> nearest_perplexity;
-  std::string decisions;
+  audit::DecisionList decisions;
 };
 
 class BudgetBuilder {
@@ -51,7 +51,8 @@ class BudgetBuilder {
   void save(const model::Transformer<float>& model, const std::filesystem::path& folder) const;
 
   const budget::SizeTable& table() const { return table_; }
-  double loss_scale() const { return loss_scale_; }
+  /// How predicted losses were scaled, if a text was probed.
+  const std::optional<adapt::LossScale>& loss_scale() const { return loss_scale_; }
   const std::string& calibration_text() const { return calibration_.text_sha256; }
   int64_t calibration_tokens() const { return calibration_.tokens; }
 
@@ -82,7 +83,7 @@ class BudgetBuilder {
   compress::Calibration calibration_;
   budget::PredictedLosses losses_;
   budget::SizeTable table_;
-  double loss_scale_ = 1;
+  std::optional<adapt::LossScale> loss_scale_;
   std::optional<text::TokenFile> text_;
   double original_nats_ = 0;
 };

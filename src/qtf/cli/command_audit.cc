@@ -145,11 +145,13 @@ std::string audit_verdict(const audit::Verification& found) {
   return found.anchored ? "consistent, anchored" : "consistent, not anchored";
 }
 
-/// Things a second since `begin`, in whole thousands where there are many.
+/// "; 412 k a second" since `begin`; nothing of so few that opening the file takes the time.
 std::string speed_text(int64_t things, std::chrono::steady_clock::time_point begin) {
+  constexpr int64_t kFewest = 1000;
+  if (things < kFewest) return {};
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return fmt::format("{} a second", format_count(static_cast<int64_t>(static_cast<double>(things) /
-                                                                      std::max(1e-6, seconds))));
+  const double rate = static_cast<double>(things) / std::max(1e-6, seconds);
+  return fmt::format("; {} a second", format_count(static_cast<int64_t>(rate)));
 }
 
 ordered_json verification_json(const audit::Verification& found) {
@@ -172,7 +174,7 @@ void verify_records(const Arguments& arguments, const Streams& streams) {
   if (arguments.flag("--json")) {
     streams.out << verification_json(found).dump() << "\n";
   } else {
-    streams.out << fmt::format("records          {} of {} in {}; {}\n", found.count,
+    streams.out << fmt::format("records          {} of {} in {}{}\n", found.count,
                                counted_things(static_cast<int64_t>(found.runs.size()), "run"),
                                counted_things(found.segments, "segment"), speed_text(found.count, begin));
     streams.out << fmt::format("root             {}\n", to_hex(found.root));
@@ -232,7 +234,7 @@ void replay_records(const Arguments& arguments, const Streams& streams) {
                        .dump()
                 << "\n";
   } else {
-    streams.out << fmt::format("{} taken again, {} to the same bits; {}\n",
+    streams.out << fmt::format("{} taken again, {} to the same bits{}\n",
                                counted_things(result.decisions, "decision"), result.same,
                                speed_text(result.decisions, begin));
     if (result.unknown > 0)

@@ -4,13 +4,16 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "qtf/audit/fields.h"
 #include "qtf/base/file.h"
 #include "qtf/base/quantity.h"
 #include "qtf/base/sha256.h"
 #include "qtf/cli/budget_build.h"
 #include "qtf/cli/budget_report.h"
 #include "qtf/cli/calibration_input.h"
+#include "qtf/cli/making_records.h"
 #include "qtf/cli/measured_costs.h"
+#include "qtf/cli/model_card.h"
 #include "qtf/cli/new_model_folder.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/model/model_files.h"
@@ -60,17 +63,62 @@ io::DType file_type(const std::string& text) {
   return text == "f16" ? io::DType::f16 : text == "bf16" ? io::DType::bf16 : io::DType::f32;
 }
 
-/// Everything that the record says beside the solver's own lines.
-std::string inputs_line(const BudgetAsked& asked, const KeptProfile& kept, const BudgetBuilder& builder) {
-  const ordered_json line{{"decision", "budget_inputs"},
-                          {"model", kept.profile.model_hash},
-                          {"profile_sha256", sha256_hex(budget::profile_text(kept.profile))},
-                          {"calibration_sha256", builder.calibration_text()},
-                          {"calibration_tokens", std::to_string(builder.calibration_tokens())},
-                          {"loss_scale_millionths", std::to_string(std::llround(1e6 * builder.loss_scale()))},
-                          {"query", adapt::to_string(asked.query)},
-                          {"threads", std::to_string(kept.profile.measured_on.threads)}};
+/// The budgets as they are kept, in whole units.
+nlohmann::json asked_facts(const BudgetAsked& asked) {
+  nlohmann::json facts = nlohmann::json::object();
+  const auto add = [&](const char* key, const std::optional<int64_t>& limit) {
+    if (limit) facts[key] = std::to_string(*limit);
+  };
+  add("parameters", asked.limits.parameters), add("bytes", asked.limits.bytes);
+  add("latency_ns", asked.limits.latency_ns), add("energy_nj", asked.limits.energy_nj);
+  if (asked.target_perplexity) facts["perplexity"] = fmt::format("{}", *asked.target_perplexity);
+  return facts;
+}
+
+/// Everything that the decisions were made from beside their own questions.
+nlohmann::json inputs_of(const BudgetReport& report, const KeptProfile& kept, const BudgetBuilder& builder) {
+  const int64_t scale = builder.loss_scale() ? builder.loss_scale()->millionths : 1'000'000;
+  return {{"source", std::filesystem::path(report.source).filename().string()},
+          {"source_hash", kept.profile.model_hash},
+          {"profile_sha256", sha256_hex(budget::profile_text(kept.profile))},
+          {"calibration_text", builder.calibration_text()},
+          {"calibration_tokens", std::to_string(builder.calibration_tokens())},
+          {"loss_scale_millionths", std::to_string(scale)},
+          {"query", adapt::to_string(report.asked.query)},
+          {"asked", asked_facts(report.asked)},
+          {"machine", describe(kept.profile.measured_on.machine)},
+          {"energy_meter", kept.profile.energy.meter},
+          {"threads", std::to_string(kept.profile.measured_on.threads)}};
+}
+
+/// The same as a line of decisions.jsonl.
+std::string inputs_line(const nlohmann::json& inputs) {
+  ordered_json line{{"decision", "budget_inputs"}};
+  for (const auto& [key, value] : inputs.items()) line[key] = value;
   return line.dump() + "\n";
+}
+
+/// What was measured of the model that is kept.
+nlohmann::json measured_budget(const BudgetReport& report, const model::ModelConfig& config) {
+  const BudgetMeasured& m = *report.measured;
+  const adapt::Energy& energy = m.query.energy;
+  nlohmann::json figures = {{"parameters", std::to_string(m.parameters)},
+                            {"dense_parameters", std::to_string(model::dense_parameter_count(config))},
+                            {"bytes", std::to_string(m.bytes)},
+                            {"asked", asked_facts(report.asked)},
+                            {"query", adapt::to_string(report.asked.query)},
+                            {"binding", report.binding},
+                            {"p50_ns", std::to_string(m.query.p50_ns)},
+                            {"p95_ns", std::to_string(m.query.p95_ns)},
+                            {"energy_nj", std::to_string(adapt::nanojoules(energy.joules))},
+                            {"least_nj", std::to_string(adapt::nanojoules(energy.low))},
+                            {"most_nj", std::to_string(adapt::nanojoules(energy.high))},
+                            {"energy_tier", adapt::tier_name(energy.tier)}};
+  if (m.perplexity) {
+    figures["perplexity"] = fmt::format("{:.3f}", *m.perplexity);
+    figures["perplexity_bits"] = audit::float_bits(*m.perplexity);
+  }
+  return figures;
 }
 
 void fill_page(BudgetReport& report, const BudgetBuilder& builder, const std::vector<int64_t>& chosen,
@@ -159,25 +207,32 @@ void make_budget(const Arguments& arguments, const Streams& streams) {
   if (arguments.given("--text")) builder.probe(arguments.text("--text"));
 
   BuiltBudget built = builder.build(report.asked);
+  if (builder.loss_scale())
+    built.decisions.records.insert(built.decisions.records.begin(), adapt::record(*builder.loss_scale()));
   report.feasible = built.feasible, report.bound_gap = built.bound_gap;
   report.nearest = built.nearest, report.nearest_perplexity = built.nearest_perplexity;
   report.measured = built.measured;
   report.binding = built.feasible          ? tightest_budget(report.asked, *built.measured)
                    : built.nearest.empty() ? "target_perplexity"
                                            : built.nearest.front().name;
+  report.name = out.filename().string(), report.source = source;
+  const nlohmann::json inputs = inputs_of(report, kept, builder);
+  if (arguments.given("--audit"))
+    record_decisions(arguments.text("--audit"), "budget", inputs, built.decisions);
   if (!built.feasible) refuse(arguments, streams, report);
 
-  report.name = out.filename().string(), report.source = source;
   fill_page(report, builder, built.chosen, kept);
   NewModelFolder folder(out, "budget");
   builder.save(*built.model, folder.path());
   report.measured->bytes = static_cast<int64_t>(std::filesystem::file_size(folder / "model.safetensors"));
   QTF_ASSERT(!report.asked.limits.bytes || report.measured->bytes <= *report.asked.limits.bytes);
-  write_file_atomically(folder / "decisions.jsonl",
-                        inputs_line(report.asked, kept, builder) + built.decisions);
+  write_file_atomically(folder / "decisions.jsonl", inputs_line(inputs) + built.decisions.lines);
   write_file_atomically(folder / "cost_profile.json", budget::profile_text(kept.profile));
   write_file_atomically(folder / "budget.json", stored_json(report, kept).dump(1) + "\n");
   write_file_atomically(folder / "budget.html", budget_page(report));
+  record_start(folder.path(), "budget", inputs, built.decisions);
+  record_made(folder.path(), measured_budget(report, built.model->config()));
+  write_model_card(folder.path(), report.name, built.model->config());
   folder.keep();
   if (arguments.flag("--json"))
     streams.out << to_json(report).dump() << "\n";
@@ -291,6 +346,9 @@ const Command kBudgetCommand{
          {.name = "--separator",
           .value = "STR",
           .help = "split the calibration text here and take each document alone, cut at the context"},
+         {.name = "--audit",
+          .value = "FILE",
+          .help = "record the decisions in this audit file too, also those of a budget that is refused"},
          {.name = "--type",
           .value = "TYPE",
           .initial = "f32",

@@ -83,7 +83,26 @@ TEST_F(BudgetCommand, EveryChoiceIsRecorded) {
     ++kinds[nlohmann::json::parse(line).at("decision").get<std::string>()];
   EXPECT_EQ(kinds["budget_inputs"], 1);
   EXPECT_EQ(kinds["budget"], 1);
-  EXPECT_EQ(kinds["budget_measurement"], 1);
+  EXPECT_EQ(kinds["budget_measurement"], 2) << "of random weights, and of the model";
+}
+
+/// The folder's records say all that was decided, and replay takes it again; of a refused budget too.
+TEST_F(BudgetCommand, DecisionsAreRecordedAndReplayed) {
+  const std::string audit = place_ / "refused.audit";
+  call_json(
+      budget_call("small", {"--max-params", "30k", "--max-latency-ms", "100s", "--text", place_.book()}));
+  EXPECT_EQ(call({"audit", "verify", place_ / "small"}).status, 0);
+  const auto replay = call_json({"audit", "replay", place_ / "small"});
+  EXPECT_GE(replay["decisions"].get<int>(), 4);  // the scale, one solution, two measurements
+  EXPECT_EQ(replay["same"], replay["decisions"]);
+  EXPECT_EQ(replay["unknown"], 0);
+  const Result end = call({"audit", "show", place_ / "small", "--kind", "making.end", "--json"});
+  for (const char* key : {"p95_ns", "energy_tier", "binding", "asked", "model_hash"})
+    EXPECT_NE(end.out.find(key), std::string::npos) << key;
+  EXPECT_EQ(call(budget_call("none", {"--max-params", "100", "--audit", audit})).status, 2);
+  const auto refused = call_json({"audit", "replay", audit});
+  EXPECT_EQ(refused["decisions"], 1);
+  EXPECT_EQ(refused["same"], 1);
 }
 
 /// A compressed model is cut again without any text: its moments lie beside it.

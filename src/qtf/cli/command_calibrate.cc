@@ -5,6 +5,7 @@
 #include <ostream>
 
 #include "qtf/cli/making_records.h"
+#include "qtf/cli/model_card.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/rank_options.h"
 #include "qtf/compress/sequences.h"
@@ -53,6 +54,9 @@ void run_calibrate(const Arguments& arguments, const Streams& streams) {
   record_start(folder, "calibrate", {{"text", file.text_sha256()}, {"tokens", std::to_string(text.rows())}},
                model::decisions(policy, calibrated));
   record_made(folder, measured_facts(e));
+  const std::filesystem::path whole = std::filesystem::absolute(folder).lexically_normal();
+  write_model_card(folder, (whole.filename().empty() ? whole.parent_path() : whole).filename().string(),
+                   calibrated);
   streams.out << fmt::format("Calibrated on {} tokens: {}\n{:.4f} nats/token on them; stored in {}\n",
                              text.rows(), ranks_text(scheduler, e.ranks), e.nats_per_token,
                              (std::filesystem::path(folder) / "config.json").string());

@@ -14,6 +14,7 @@
 #include "qtf/cli/calibration_input.h"
 #include "qtf/cli/compress_report.h"
 #include "qtf/cli/making_records.h"
+#include "qtf/cli/model_card.h"
 #include "qtf/cli/new_model_folder.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/stop_signal.h"
@@ -93,6 +94,7 @@ class MeasuringText {
     measured.parameters = parameters;
     measured.perplexity = alone.perplexity();
     measured.standard_error = alone.standard_error;
+    measured.tokens = alone.tokens, measured.context = alone.context, measured.stride = alone.stride;
     measured.tokens_per_second = static_cast<double>(alone.tokens) / alone.seconds;
     if (&model == &original) return measured;
     const train::Evaluation beside = evaluate(model, level, pool, &original);
@@ -203,6 +205,10 @@ nlohmann::json figures_of(const CompressionReport& report) {
                      {"parameters", std::to_string(t.parameters)},
                      {"perplexity", fmt::format("{:.3f}", t.perplexity)},
                      {"perplexity_bits", audit::float_bits(t.perplexity)},
+                     {"nats_error_bits", audit::float_bits(t.standard_error)},
+                     {"tokens", std::to_string(t.tokens)},
+                     {"context", std::to_string(t.context)},
+                     {"stride", std::to_string(t.stride)},
                      {"kl_divergence_bits", audit::float_bits(t.kl_divergence)},
                      {"same_top_bits", audit::float_bits(t.same_top)}});
   return {{"parameters", std::to_string(model::parameter_count(report.config))},
@@ -310,6 +316,7 @@ void run_compress(const Arguments& arguments, const Streams& streams) {
   write_file_atomically(folder / "report.html", compression_page(report));
   record_start(folder.path(), "compress", made_of(report, calibration), result.decisions);
   record_made(folder.path(), figures_of(report));
+  write_model_card(folder.path(), report.name, report.config);
   end_if_stopped(stop);
   folder.keep();
 

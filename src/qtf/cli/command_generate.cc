@@ -5,6 +5,7 @@
 #include <optional>
 #include <ostream>
 
+#include "qtf/adapt/decision_records.h"
 #include "qtf/base/file.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/profile_table.h"
@@ -87,6 +88,8 @@ void run_generate(const Arguments& arguments, const Streams& streams) {
   if (arguments.flag("--profile")) profile.emplace(pool);
   const model::Generation result =
       model::generate(*loaded.model, *loaded.tokenizer, prompt, options, stream, &pool);
+  for (const adapt::LatencyDecision& decision : result.latency)
+    if (recorder) recorder->decided(adapt::record(decision));
   if (recorder) recorder->end(result.tokens, result.text, nlohmann::json::object());
   streams.out << "\n";
   if (profile) streams.err << measured_profile(profile, pool);

@@ -101,6 +101,13 @@ TEST_F(Generate, ATimeATokenLowersTheMeanRank) {
   }
   EXPECT_EQ(mean, 1000000);
   EXPECT_GE(count, 8) << "every eighth token of 79";
+  // The records have the same decisions, to be taken again.
+  const std::string audit = place_ / "timed.audit";
+  call({"generate", nested, "--prompt", "Line 1", "--tokens", "80", "--max-latency-ms", "1e-6", "--audit",
+        audit});
+  const auto replay = call_json({"audit", "replay", audit});
+  EXPECT_EQ(replay.at("decisions"), count);
+  EXPECT_EQ(replay.at("same"), count);
   // A second is always enough: nothing changes, and the text is the policy's.
   const Result free = call({"generate", nested, "--prompt", "Line 1", "--tokens", "80", "--max-latency-ms",
                             "1000", "--decisions", record});

@@ -5,6 +5,7 @@
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
 #include "qtf/cli/making_records.h"
+#include "qtf/cli/model_card.h"
 #include "qtf/cli/new_folder.h"
 #include "qtf/cli/profile_table.h"
 #include "qtf/cli/stop_signal.h"
@@ -13,7 +14,6 @@
 #include "qtf/compress/sequences.h"
 #include "qtf/model/gauge.h"
 #include "qtf/model/generate.h"
-#include "qtf/model/model_card.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/model/rank_calibration.h"
 #include "qtf/train/metrics.h"
@@ -35,21 +35,37 @@ void print_plan(const TrainSetup& setup, int threads, std::ostream& out) {
                      config.vocabulary, threads, threads == 1 ? "" : "s");
 }
 
-model::CardFacts card_facts(const TrainSetup& setup, const train::TrainSummary& summary,
-                            const std::string& trained_on) {
-  model::CardFacts facts;
+/// What a finished training came to, beside the summary.
+struct TrainedFacts {
+  std::string name;
+  int64_t bytes = 0;  ///< of model.safetensors
+  double word_perplexity = 0, bits_per_byte = 0;
+};
+
+TrainedFacts trained_facts(const TrainSetup& setup, const train::TrainSummary& summary) {
+  TrainedFacts facts;
   facts.name = setup.job.name;
-  facts.trained_on = trained_on;
   facts.bytes = static_cast<int64_t>(std::filesystem::file_size(setup.job.out / "model.safetensors"));
-  facts.steps = summary.progress.step;
-  facts.seconds = summary.seconds;
-  facts.nats_per_token = summary.valid.nats_per_token;
-  facts.standard_error = summary.valid.standard_error;
   facts.word_perplexity = summary.valid.word_perplexity(setup.job.valid_counts, setup.job.valid.size());
   facts.bits_per_byte = summary.valid.bits_per_byte(setup.job.valid_counts, setup.job.valid.size());
-  facts.context = summary.valid.context;
-  facts.stride = summary.valid.stride;
   return facts;
+}
+
+/// The figures of the training's making.end.
+nlohmann::json trained_figures(const TrainSetup& setup, const train::TrainSummary& summary,
+                               const TrainedFacts& facts, const std::string& trained_on) {
+  const model::ModelConfig& config = setup.model->config();
+  nlohmann::json figures = measured_facts(summary.valid);
+  figures["trained_on"] = std::filesystem::path(trained_on).filename().string();
+  figures["parameters"] = std::to_string(model::parameter_count(config));
+  figures["dense_parameters"] = std::to_string(model::dense_parameter_count(config));
+  figures["bytes"] = std::to_string(facts.bytes);
+  figures["perplexity"] = fmt::format("{:.3f}", summary.valid.perplexity());
+  figures["word_perplexity"] = fmt::format("{:.2f}", facts.word_perplexity);
+  figures["bits_per_byte"] = fmt::format("{:.4f}", facts.bits_per_byte);
+  figures["steps"] = std::to_string(summary.progress.step);
+  figures["seconds"] = std::to_string(static_cast<int64_t>(summary.seconds));
+  return figures;
 }
 
 std::string write_sample(const TrainSetup& setup) {
@@ -61,7 +77,7 @@ std::string write_sample(const TrainSetup& setup) {
   return prompt + model::generate(*setup.model, *setup.tokenizer, prompt, options).text;
 }
 
-void write_end(const TrainSetup& setup, const train::TrainSummary& summary, const model::CardFacts& facts) {
+void write_end(const TrainSetup& setup, const train::TrainSummary& summary, const TrainedFacts& facts) {
   const model::ModelConfig& config = setup.model->config();
   const auto metrics = setup.job.out / "metrics.jsonl";
   train::MetricsFile file(setup.job.out, static_cast<int64_t>(std::filesystem::file_size(metrics)));
@@ -84,14 +100,14 @@ void write_end(const TrainSetup& setup, const train::TrainSummary& summary, cons
               {"sample", write_sample(setup)}});
 }
 
-void print_result(const TrainSetup& setup, const train::TrainSummary& summary, const model::CardFacts& facts,
+void print_result(const TrainSetup& setup, const train::TrainSummary& summary, const TrainedFacts& facts,
                   std::ostream& out) {
   out << fmt::format(
       "Best at step {} of {} after {}: {:.4f} ± {:.4f} nats/token, perplexity {:.2f} a token and {:.1f} a "
       "word, {:.4f} bits/byte\n",
       summary.progress.best_step, summary.progress.step, format_duration(summary.seconds),
-      facts.nats_per_token, facts.standard_error, summary.valid.perplexity(), facts.word_perplexity,
-      facts.bits_per_byte);
+      summary.valid.nats_per_token, summary.valid.standard_error, summary.valid.perplexity(),
+      facts.word_perplexity, facts.bits_per_byte);
   out << fmt::format("The model is in {}\n", setup.job.out.string());
 }
 
@@ -136,11 +152,11 @@ void train_whole(TrainSetup& setup, const Arguments& settings, const std::string
   }
   store_with_fixed_gauge(setup, pool);
   store_rank_policy(setup, pool);
-  const model::CardFacts facts = card_facts(setup, summary, settings.text("--train"));
+  const TrainedFacts facts = trained_facts(setup, summary);
   write_end(setup, summary, facts);
-  record_made(setup.job.out, measured_facts(summary.valid));
+  record_made(setup.job.out, trained_figures(setup, summary, facts, settings.text("--train")));
   // The card last: who finds one finds a finished run.
-  write_file_atomically(setup.job.out / "README.md", model::model_card(setup.model->config(), facts));
+  write_model_card(setup.job.out, facts.name, setup.model->config());
   train::remove_checkpoint(setup.job.out);
   print_result(setup, summary, facts, streams.out);
 }

@@ -17,8 +17,9 @@ struct MeasuredText {
   std::string text;   ///< "calibration" or "test"
   int64_t parameters = 0;
   double perplexity = 0;
-  double standard_error = 0;  ///< of the nats per token
-  double kl_divergence = 0;   ///< to the original, nats/token
+  double standard_error = 0;                    ///< of the nats per token
+  int64_t tokens = 0, context = 0, stride = 0;  ///< scored, and in which windows
+  double kl_divergence = 0;                     ///< to the original, nats/token
   double same_top = 1;
   double tokens_per_second = 0;
 };

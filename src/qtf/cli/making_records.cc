@@ -7,14 +7,19 @@
 
 namespace qtf::cli {
 
-void record_start(const std::filesystem::path& folder, std::string_view command, nlohmann::json facts,
-                  const audit::DecisionList& decisions) {
-  audit::Log log(folder / kAuditFile);
+void record_decisions(const std::filesystem::path& file, std::string_view command, nlohmann::json facts,
+                      const audit::DecisionList& decisions) {
+  audit::Log log(file);
   facts["command"] = command;
   facts["qtf"] = version();
   log.append("making.start", facts);
   for (const audit::Decision& decision : decisions.records) audit::append_decision(log, decision);
   log.flush();
+}
+
+void record_start(const std::filesystem::path& folder, std::string_view command, nlohmann::json facts,
+                  const audit::DecisionList& decisions) {
+  record_decisions(folder / kAuditFile, command, std::move(facts), decisions);
 }
 
 void record_made(const std::filesystem::path& folder, nlohmann::json figures) {

@@ -14,6 +14,9 @@ namespace qtf::cli {
 inline constexpr std::string_view kAuditFile = "audit.sqlite";
 
 /// facts: strings, as records hold them. Throws like audit::Log.
+void record_decisions(const std::filesystem::path& file, std::string_view command, nlohmann::json facts,
+                      const audit::DecisionList& decisions);
+/// The same in the folder's audit.sqlite.
 void record_start(const std::filesystem::path& folder, std::string_view command, nlohmann::json facts,
                   const audit::DecisionList& decisions);
 

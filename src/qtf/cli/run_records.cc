@@ -6,26 +6,16 @@
 #include <sstream>
 
 #include "qtf/audit/fields.h"
+#include "qtf/audit/replay.h"
 #include "qtf/base/file.h"
 #include "qtf/cli/cli.h"
 #include "qtf/cli/help.h"
+#include "qtf/cli/recorded_run.h"
 #include "qtf/model/model_files.h"
 
 namespace qtf::cli {
 
 namespace {
-
-/// Options that change neither a decision nor the order of the tokens; the rest is recorded.
-constexpr std::string_view kUnrecorded[] = {"MODEL",   "--text",    "--prompt",   "--audit", "--audit-level",
-                                            "--json",  "--threads", "--profile",  "--trace", "--record-text",
-                                            "--stats", "--against", "--decisions"};
-
-std::vector<const Option*> recorded_options(std::string_view command) {
-  std::vector<const Option*> options;
-  for (const Option& option : find_command(command).options)
-    if (std::ranges::find(kUnrecorded, option.name) == std::end(kUnrecorded)) options.push_back(&option);
-  return options;
-}
 
 nlohmann::json histogram(const std::vector<uint8_t>& values) {
   std::map<uint8_t, int64_t> counts;
@@ -67,11 +57,12 @@ std::string packed_decisions(const TokenColumns& columns) {
 
 std::string packed_columns(const TokenColumns& columns) {
   std::string bytes;
-  bytes.reserve(4 * columns.entropies.size());
-  for (const float entropy : columns.entropies) {
-    const auto bits = std::bit_cast<uint32_t>(entropy);
-    for (int byte = 0; byte < 4; ++byte) bytes += static_cast<char>(bits >> (8 * byte) & 0xff);
-  }
+  bytes.reserve(4 * (columns.entropies.size() + columns.scores.size()));
+  for (const auto* numbers : {&columns.entropies, &columns.scores})
+    for (const float number : *numbers) {
+      const auto bits = std::bit_cast<uint32_t>(number);
+      for (int byte = 0; byte < 4; ++byte) bytes += static_cast<char>(bits >> (8 * byte) & 0xff);
+    }
   return bytes + packed_decisions(columns);
 }
 
@@ -135,14 +126,16 @@ void RunRecorder::evaluated(const train::Evaluation& evaluation, int64_t layers)
            end - begin < step * static_cast<size_t>(kTokensOfRecord))
       end += step;
     const auto tokens = static_cast<int64_t>((end - begin) / step);
-    TokenColumns columns{trace[begin].sequence, trace[begin].position, layers, tokens, {}, {}, {}};
+    TokenColumns columns{trace[begin].sequence, trace[begin].position, layers, tokens, {}, {}, {}, {}};
     columns.routed.assign(static_cast<size_t>(tokens), 2);
     for (size_t layer = 0; layer < step; ++layer) {
       for (size_t t = 0; t < static_cast<size_t>(tokens); ++t) {
         const train::TokenTrace& token = trace[begin + t * step + layer];
         columns.levels.push_back(static_cast<uint8_t>(token.level));
         columns.entropies.push_back(token.entropy);
-        if (token.routed) columns.routed[t] = *token.routed ? 1 : 0;
+        if (!token.routed) continue;
+        columns.routed[t] = *token.routed ? 1 : 0;
+        columns.scores.push_back(token.score);
       }
     }
     add(columns);
@@ -153,7 +146,7 @@ void RunRecorder::evaluated(const train::Evaluation& evaluation, int64_t layers)
 void RunRecorder::generated(const nn::KvCache<float>& cache, int64_t layers, bool has_quantum_layer) {
   for (int64_t begin = 0; begin < cache.length(); begin += kTokensOfRecord) {
     const int64_t tokens = std::min(kTokensOfRecord, cache.length() - begin);
-    TokenColumns columns{sequence_, begin, layers, tokens, {}, {}, {}};
+    TokenColumns columns{sequence_, begin, layers, tokens, {}, {}, {}, {}};
     for (int64_t layer = 0; layer < layers; ++layer)
       for (int64_t t = begin; t < begin + tokens; ++t) columns.levels.push_back(cache.level(layer, t));
     for (int64_t t = begin; t < begin + tokens; ++t) {
@@ -165,6 +158,10 @@ void RunRecorder::generated(const nn::KvCache<float>& cache, int64_t layers, boo
   ++sequence_;
 }
 
+void RunRecorder::decided(const audit::Decision& decision) {
+  audit::append_decision(log_, decision);
+}
+
 void RunRecorder::end(std::span<const int32_t> written, const std::string& text, nlohmann::json facts) {
   add_text(facts, written, text);
   log_.append("run.end", facts);
@@ -172,56 +169,6 @@ void RunRecorder::end(std::span<const int32_t> written, const std::string& text,
 }
 
 namespace {
-
-/// A run's records, as they are compared.
-struct RecordedRun {
-  nlohmann::json start;
-  std::vector<nlohmann::json> tokens;
-  std::string name;
-};
-
-/// The last evaluation or generation of a file.
-RecordedRun last_run(const std::filesystem::path& file) {
-  std::map<std::string, RecordedRun> runs;
-  std::string last;
-  for (const int segment : audit::present_segments(file)) {
-    audit::SegmentReader reader(audit::segment_path(file, segment));
-    for (audit::StoredRecord row; reader.next(row);) {
-      const audit::RecordFields fields = audit::parse_record(row.bytes);
-      if (fields.kind != "run.start" && fields.kind != "tokens") continue;
-      RecordedRun& run = runs[std::string(fields.run)];
-      nlohmann::json data = nlohmann::json::parse(fields.data);
-      if (fields.kind == "tokens") {
-        run.tokens.push_back(std::move(data));
-      } else {
-        run.start = std::move(data), run.name = fields.run;
-        last = fields.run;
-      }
-    }
-  }
-  if (last.empty()) throw_input_error("audit", "{} has no recorded evaluation or generation", file.string());
-  return runs[last];
-}
-
-/// The run's call, on this model and text, recorded into `audit`.
-std::vector<std::string> call_of(const RecordedRun& run, const std::string& model, const std::string& text,
-                                 const std::string& audit) {
-  const std::string& command = audit::text_field(run.start, "command");
-  std::vector<std::string> words = {command, model, "--audit", audit};
-  if (command == "eval")
-    words.insert(words.end(), {"--text", text});
-  else
-    words.insert(words.end(), {"--prompt", read_file(text)});
-  for (const Option* option : recorded_options(command)) {
-    const auto given = audit::member(run.start, "options").find(std::string(option->name));
-    if (given == audit::member(run.start, "options").end()) continue;
-    for (const nlohmann::json& value : *given) {
-      words.emplace_back(option->name);
-      if (option->type != ValueType::flag) words.push_back(value.get<std::string>());
-    }
-  }
-  return words;
-}
 
 /// A folder that goes when it is done.
 class ReplayFolder {
@@ -257,7 +204,9 @@ std::vector<std::string> replay_run(const std::filesystem::path& file, const std
   const ReplayFolder folder;
   std::istringstream in;
   std::ostringstream out, err;
-  const std::vector<std::string> words = call_of(run, model, text, folder.file().string());
+  const bool reads = audit::text_field(run.start, "command") == "eval";
+  const std::vector<std::string> words =
+      call_of(run, model, reads ? text : read_file(text), folder.file().string());
   if (run_cli(words, {in, out, err}) != 0)
     throw_input_error("audit", "the run does not run again: {}", err.str());
   const RecordedRun again = last_run(folder.file());

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "qtf/audit/decision.h"
 #include "qtf/audit/store.h"
 #include "qtf/audit/token_key.h"
 #include "qtf/cli/command.h"
@@ -32,11 +33,12 @@ struct TokenColumns {
   std::vector<uint8_t> levels;   ///< [layers, tokens]; 0: none was chosen
   std::vector<uint8_t> routed;   ///< [tokens]: 0, 1, or 2 in a model without a quantum layer
   std::vector<float> entropies;  ///< [layers, tokens], or none
+  std::vector<float> scores;     ///< [tokens]: what the router compared, or none
 };
 
 /// levels, then routed: a byte each.
 std::string packed_decisions(const TokenColumns& columns);
-/// The bits of the entropies as 32-bit little-endian numbers, then packed_decisions.
+/// The bits of the entropies and scores as 32-bit little-endian numbers, then packed_decisions.
 std::string packed_columns(const TokenColumns& columns);
 
 class RunRecorder {
@@ -52,6 +54,8 @@ class RunRecorder {
   void evaluated(const train::Evaluation& evaluation, int64_t layers);
   /// The tokens of a cache, before they are forgotten.
   void generated(const nn::KvCache<float>& cache, int64_t layers, bool has_quantum_layer);
+  /// One that was taken on the way.
+  void decided(const audit::Decision& decision);
   void end(std::span<const int32_t> written, const std::string& text, nlohmann::json facts);
 
  private:

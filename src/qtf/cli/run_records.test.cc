@@ -3,6 +3,7 @@
 
 #include "qtf/audit/audit_test.h"
 #include "qtf/cli/cli_test.h"
+#include "qtf/cli/recorded_run.h"
 
 namespace qtf::cli {
 namespace {
@@ -87,10 +88,20 @@ TEST_F(RunRecords, WhatDoesNotFitIsRefused) {
 }
 
 TEST(TokenColumns, ArePackedAsTheFormatSays) {
-  const TokenColumns columns{0, 0, 2, 2, {1, 2, 3, 0}, {1, 2}, {1.F, 0.F, 0.5F, 0.F}};
+  const TokenColumns columns{0, 0, 2, 2, {1, 2, 3, 0}, {1, 2}, {1.F, 0.F, 0.5F, 0.F}, {0.5F, -1.F}};
   EXPECT_EQ(packed_decisions(columns), std::string("\1\2\3\0\1\2", 6));
-  EXPECT_EQ(packed_columns(columns).size(), 4U * 4 + 6);
-  EXPECT_EQ(packed_columns(columns).substr(0, 4), std::string("\0\0\x80\x3f", 4));
+  const std::string packed = packed_columns(columns);
+  EXPECT_EQ(packed.size(), 4U * 6 + 6);
+  EXPECT_EQ(packed.substr(0, 4), std::string("\0\0\x80\x3f", 4));
+  const nlohmann::json data = {{"sequence", "0"}, {"position", "0"}, {"layers", "2"}, {"tokens", "2"}};
+  const TokenColumns read = columns_of(data, packed);
+  EXPECT_EQ(read.levels, columns.levels);
+  EXPECT_EQ(read.routed, columns.routed);
+  EXPECT_EQ(read.entropies, columns.entropies);
+  EXPECT_EQ(read.scores, columns.scores);
+  EXPECT_TRUE(columns_of(data, packed_decisions(columns)).entropies.empty()) << "of a generation";
+  EXPECT_THROW(columns_of(data, packed.substr(1)), InputError);
+  EXPECT_THROW(columns_of(data, ""), InputError);
 }
 
 }  // namespace

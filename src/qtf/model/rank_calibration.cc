@@ -97,7 +97,9 @@ audit::DecisionList decisions(const RankPolicy& policy, const ModelConfig& confi
     nlohmann::ordered_json line = adapt::to_json(solved);
     line["layer"] = std::to_string(layer);
     line["signal"] = std::string(adapt::info(policy.signal).name);
-    list.add(adapt::record(solved), line);
+    audit::Decision record = adapt::record(solved);
+    record.question["layer"] = line["layer"].get<std::string>();  // which asks for nothing, but is explained
+    list.add(std::move(record), line);
   }
   return list;
 }

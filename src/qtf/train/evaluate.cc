@@ -94,6 +94,7 @@ class WindowScorer {
     const int64_t layers = model_.config().layers;
     if (model_.quantum()) {
       decided.routes.routed = arena_.allocate<uint8_t>(rows);
+      if (options_.trace) decided.routes.selection = arena_.allocate<float>(rows);
       if (options_.circuit_entropy) decided.routes.circuit_entropy = arena_.allocate<float>(rows);
     }
     if (options_.trace) decided.entropy = {arena_.allocate<float>(layers * rows), layers, rows};
@@ -124,6 +125,7 @@ class WindowScorer {
       token.level = decided.levels[layer * rows + t];
     if (!model_.quantum() || model_.quantum()->block() != layer) return token;
     token.routed = decided.routes.routed[t] != 0;
+    token.score = decided.routes.selection[t];
     if (decided.routes.circuit_entropy) token.circuit_entropy = decided.routes.circuit_entropy[t];
     return token;
   }

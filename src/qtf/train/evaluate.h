@@ -34,6 +34,7 @@ struct TokenTrace {
   float entropy = 0;           ///< attention entropy, in [0, 1]
   int level = 0;               ///< 0: none was chosen, it has the options'
   std::optional<bool> routed;  ///< in the block of the quantum layer
+  float score = 0;             ///< there: what the router compared with its threshold
   float circuit_entropy = 0;   ///< nats, of a routed token
 };
 
