@@ -7,18 +7,10 @@
 
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/rank_options.h"
-#include "qtf/text/utf8.h"
+#include "qtf/cli/token_decisions.h"
 
 namespace qtf::cli {
 namespace {
-
-/// A token's text in one line: what cannot be shown as dots.
-std::string shown_token(std::string text) {
-  for (size_t bad; (bad = text::find_invalid_utf8(text)) != std::string::npos;) text[bad] = '.';
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < ' ' || c == 127) c = '.';
-  return text;
-}
 
 /// Of a text's tokens: entropies [layers, tokens], and levels where a policy picked some.
 struct EntropyMap {

@@ -7,6 +7,8 @@
 
 #include "qtf/base/error.h"
 #include "qtf/base/parse.h"
+#include "qtf/base/sha256.h"
+#include "qtf/explain/reasoning.h"
 
 namespace qtf::explain {
 
@@ -54,6 +56,16 @@ class K2Explainer final : public Explainer {
     return answer;
   }
 
+  std::optional<Answer> read(const std::string& raw) const override {
+    try {
+      const std::optional<std::string> text = answer_of(raw);
+      if (!text) return {};
+      return Answer{parse_statements(*text), raw, {}};
+    } catch (const InputError&) {
+      return {};
+    }
+  }
+
  private:
   static std::string instructions() {
     return std::string(kInstructions) + fmt::format("{}", fmt::join(lexicon(), " ")) + ".";
@@ -69,7 +81,7 @@ class K2Explainer final : public Explainer {
                          {"meaning", reason.meaning},
                          {"facts", reason.facts},
                          {"needs", reason.needs},
-                         {"words", reason.words},
+                         {"words", words_of(reason)},
                          {"words that need a not", reason.negated},
                          {"may say because", reason.causal ? "yes" : "no"},
                          {"example", reason.text}});
@@ -148,15 +160,18 @@ std::unique_ptr<Explainer> make_explainer(std::string_view name, const ChatOptio
                     fmt::join(names, " and "));
 }
 
-std::vector<Explanation> explain_all(std::vector<Subject> subjects, Explainer& explainer) {
-  std::map<std::string, Answer> answers;
+std::vector<Explanation> explain_all(std::vector<Subject> subjects, Explainer& explainer,
+                                     KnownAnswers known) {
   std::vector<Explanation> all;
   for (Subject& subject : subjects) {
     if (subject.reasons.empty()) continue;
-    const std::string hash = subject.hash();
-    auto found = answers.find(hash);
-    if (found == answers.end()) found = answers.emplace(hash, explainer.explain(subject)).first;
+    const std::string prompt = explainer.prompt(subject);
+    const std::string hash = prompt.empty() ? subject.hash() : sha256_hex(prompt);
+    auto found = known.find(hash);
+    const bool asked = found == known.end();
+    if (asked) found = known.emplace(hash, explainer.explain(subject)).first;
     all.push_back(explained(std::move(subject), found->second));
+    all.back().asked = asked;
   }
   return all;
 }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,6 +35,8 @@ class Explainer {
   virtual std::string prompt(const Subject&) const { return {}; }
   /// Throws nothing: what goes wrong is the answer's problem.
   virtual Answer explain(const Subject& subject) = 0;
+  /// An answer as it came, read again; nothing if it is none.
+  virtual std::optional<Answer> read(const std::string&) const { return {}; }
 };
 
 struct ExplainerKind {
@@ -62,10 +65,16 @@ struct Explanation {
   std::vector<Sentence> sentences;   ///< one for each reason of the subject
   Answer answer;                     ///< of the explainer
   int64_t offered = 0, refused = 0;  ///< statements of the explainer
+  bool asked = false;                ///< now and first here; else the answer was known
 };
 
-/// Asks the explainer about each subject and checks; equal subjects are asked once.
-std::vector<Explanation> explain_all(std::vector<Subject> subjects, Explainer& explainer);
+/// Answers by SHA-256 of the prompts.
+using KnownAnswers = std::map<std::string, Answer>;
+
+/// Asks the explainer about each subject whose answer is not known, and checks all; equal subjects are asked
+/// once.
+std::vector<Explanation> explain_all(std::vector<Subject> subjects, Explainer& explainer,
+                                     KnownAnswers known = {});
 
 /// "explained by K2 Think: 14 of 16 statements verified".
 std::string tally(std::span<const Explanation> explanations, const Explainer& explainer);

@@ -33,6 +33,7 @@ std::string record_name(const Subject& subject) {
 
 std::string as_markdown(std::span<const Explanation> explanations, const PageFacts& page) {
   std::string text = fmt::format("# {}\n\n", page.title);
+  if (!page.note.empty()) text += page.note + "\n\n";
   for (const Explanation& explanation : explanations) {
     text += fmt::format("## {}\n\n", explanation.subject.title);
     for (const Sentence& sentence : explanation.sentences)
@@ -63,6 +64,7 @@ nlohmann::ordered_json as_json(std::span<const Explanation> explanations, const 
                     {"facts", facts}});
   }
   nlohmann::ordered_json json = {{"title", page.title}, {"tally", page.tally}, {"explanations", list}};
+  if (!page.note.empty()) json["note"] = page.note;
   if (page.records > 0) json["records"] = page.records, json["root"] = page.root;
   return json;
 }
@@ -71,6 +73,7 @@ std::string as_html(std::span<const Explanation> explanations, const PageFacts& 
   std::string html = html_page_start(page.title, kPageStyle);
   html += fmt::format("<h1>{}</h1>\n<p class=\"soft\">{}</p>\n", escape_html(page.title),
                       escape_html(page.tally));
+  if (!page.note.empty()) html += fmt::format("<p>{}</p>\n", escape_html(page.note));
   for (const Explanation& explanation : explanations) {
     html += fmt::format("<section>\n<h2>{}</h2>\n", escape_html(explanation.subject.title));
     for (const Sentence& sentence : explanation.sentences)

@@ -12,6 +12,7 @@ namespace qtf::explain {
 /// What a page says beside the explanations.
 struct PageFacts {
   std::string title;  ///< of the model or run
+  std::string note;   ///< a line below it, or none
   std::string tally;  ///< who explained, and how much of it held
   std::string root;   ///< of the records, hexadecimal
   int64_t records = 0;

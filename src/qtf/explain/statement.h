@@ -20,8 +20,9 @@ struct Statement {
 
 /// Why a statement must not be shown; nothing if it may. Refused are: an unknown reason; slots that are no
 /// facts of the reason, or differ from the listed ones; missing ones that the reason needs; digits and number
-/// words; words outside of the lexicon and the reason's own (so: invented causes, benefits, units and
-/// claims); a slot without its fact's name before it, or behind another fact's name; slots of a comparison in
+/// words; words that are neither grammar nor the reason's own (so: invented causes, benefits, units and
+/// claims); a sentence without a fact; a second cause, or one that is not what the counterfactual moves; a
+/// slot without its fact's name before it, behind another fact's name or a unit; slots of a comparison in
 /// another order; a word that needs a "not" without one, and the other way about.
 std::optional<std::string> find_fault(const Statement& statement, const Subject& subject);
 
@@ -32,7 +33,11 @@ std::string filled(const Statement& statement, const Subject& subject);
 /// statements, or a text of more than 600 bytes.
 std::vector<Statement> parse_statements(std::string_view json);
 
-/// Words that every statement may use, sorted.
+/// Words of grammar, which every statement may use, sorted.
 const std::vector<std::string_view>& lexicon();
+
+/// Words with a meaning that statements of this reason may use: those of a fixed list of which a form stands
+/// in the reason's own sentence, and its own words.
+std::vector<std::string> words_of(const Reason& reason);
 
 }  // namespace qtf::explain

@@ -5,65 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
-#include "qtf/explain/explain_test.h"
-#include "qtf/explain/explainer.h"
+#include "qtf/explain/check_test.h"
 
 namespace qtf::explain {
 namespace {
-
-/// Sentences by hand, as a good explainer might write them, for each reason.
-const std::map<std::string, std::vector<std::string>>& good_sentences() {
-  static const std::map<std::string, std::vector<std::string>> table = {
-      {"score_reached",
-       {"The token {token} passes the quantum circuit because its score {score} is above the threshold "
-        "{threshold}.",
-        "Since its score of {score} exceeds the threshold {threshold}, the token was routed; the quota "
-        "{quota} allows {room}.",
-        "The router's score {score} reached the threshold of {threshold}, so the token was routed."}},
-      {"score_below",
-       {"The score {score} is under the threshold {threshold}, so the token was not routed.",
-        "Since its score {score} is less than the threshold of {threshold}, the token does not pass the "
-        "quantum layer.",
-        "The token {token} was not routed because its score {score} does not reach the threshold "
-        "{threshold}."}},
-      {"quota_used",
-       {"The quota {quota} allows {room}, and before, {routed}: so the token does not pass.",
-        "The token was not routed because the quota {quota} is used up: of those before, {routed}."}},
-      {"both_short",
-       {"The token was not routed: its score {score} is under the threshold {threshold}, and before, "
-        "{routed}."}},
-      {"factors_slower",
-       {"Because the factors {factors} are slower than the matrix {merged}, {map} runs merged."}},
-      {"factors_never_slower",
-       {"The factors took {factors} and the matrix {merged}, so {map} runs as its factors."}},
-      {"least_loss", {"Within the budget {budget} the predicted loss of {loss} is the least."}},
-      {"budget_binds",
-       {"The budget of {budget} is full, so {map} keeps {size}; with {margin} it would become {larger}."}},
-      {"common_share", {"The budget {budget} allows each map the share {share}, the largest."}},
-      {"share_of_map", {"Within the budget {budget}, {map} keeps {size}."}},
-      {"size_measured", {"This model stores {parameters}, and its file takes {bytes}."}}};
-  return table;
-}
-
-Statement statement_of(const std::string& reason, const std::string& text) {
-  Reason like;
-  like.id = reason, like.text = text;
-  return template_statement(like);
-}
-
-/// Every good statement of every subject: the template's and those by hand.
-std::vector<std::pair<Statement, Subject>> all_good() {
-  std::vector<std::pair<Statement, Subject>> all;
-  for (const Subject& subject : test_subjects()) {
-    for (const Reason& reason : subject.reasons) {
-      all.emplace_back(template_statement(reason), subject);
-      const auto found = good_sentences().find(reason.id);
-      if (found == good_sentences().end()) continue;
-      for (const std::string& text : found->second) all.emplace_back(statement_of(reason.id, text), subject);
-    }
-  }
-  return all;
-}
 
 TEST(Check, TemplatesPassAndGoodSentencesDo) {
   int64_t passed = 0, all = 0;
@@ -75,21 +20,9 @@ TEST(Check, TemplatesPassAndGoodSentencesDo) {
     passed += !fault, ++all;
     EXPECT_TRUE(fault || filled(statement, subject).find('{') == std::string::npos);
   }
-  EXPECT_GE(all, 100);
+  EXPECT_GE(all, 300);
   EXPECT_GE(static_cast<double>(passed), 0.95 * static_cast<double>(all));
-}
-
-using Mutator = std::optional<std::string> (*)(const Statement&, const Subject&, uint64_t seed);
-
-std::string appended(const Statement& s, const std::string& more) {
-  return s.text + " " + more;
-}
-
-std::optional<std::string> replaced(const std::string& text, const std::string& from, const std::string& to) {
-  const size_t at = text.find(from);
-  if (at == std::string::npos) return std::nullopt;
-  std::string copy = text;
-  return copy.replace(at, from.size(), to);
+  std::cout << passed << " of " << all << " correct statements pass\n";
 }
 
 std::optional<std::string> digits(const Statement& s, const Subject& subject, uint64_t seed) {
@@ -131,7 +64,6 @@ std::optional<std::string> wrong_unit(const Statement& s, const Subject&, uint64
   const std::string slot = "{" + s.facts[seed % s.facts.size()] + "}";
   return replaced(s.text, slot, slot + " " + units[(seed / 3) % std::size(units)]);
 }
-// What follows was written after the check and never used to tune it.
 std::optional<std::string> other_outcome(const Statement& s, const Subject&, uint64_t) {
   if (auto text = replaced(s.text, "not ", "")) return text;
   if (auto text = replaced(s.text, "was routed", "was not routed")) return text;
@@ -171,37 +103,25 @@ std::optional<std::string> said_of_another(const Statement& s, const Subject& su
 }
 
 TEST(Check, CatchesEveryPlantedFault) {
-  const std::pair<const char*, Mutator> mutators[] = {{"digits", digits},
-                                                      {"number words", number_words},
-                                                      {"swapped facts", swapped_facts},
-                                                      {"unknown fact", unknown_fact},
-                                                      {"invented cause", invented_cause},
-                                                      {"advantage", advantage},
-                                                      {"wrong unit", wrong_unit},
-                                                      {"other outcome", other_outcome},
-                                                      {"other direction", other_direction},
-                                                      {"markup", markup},
-                                                      {"other layer", other_layer},
-                                                      {"praise", praise_of_a_fact},
-                                                      {"said of another", said_of_another}};
-  std::map<std::string, int> planted;
-  uint64_t seed = 1;
-  for (const auto& [statement, subject] : all_good()) {
-    if (find_fault(statement, subject)) continue;
-    for (const auto& [name, mutate] : mutators) {
-      for (int i = 0; i < 3; ++i, ++seed) {
-        const auto text = mutate(statement, subject, seed);
-        if (!text || *text == statement.text) continue;
-        ++planted[name];
-        EXPECT_TRUE(find_fault(statement_of(statement.reason, *text), subject).has_value())
-            << name << ": " << *text << "\nfrom " << statement.text;
-      }
-    }
-  }
-  int all = 0;
-  for (const auto& [name, count] : planted) all += count;
-  EXPECT_EQ(planted.size(), std::size(mutators));
-  EXPECT_GE(all, 300);
+  const NamedMutator mutators[] = {{"digits", digits},
+                                   {"number words", number_words},
+                                   {"swapped facts", swapped_facts},
+                                   {"unknown fact", unknown_fact},
+                                   {"invented cause", invented_cause},
+                                   {"advantage", advantage},
+                                   {"wrong unit", wrong_unit},
+                                   {"other outcome", other_outcome},
+                                   {"other direction", other_direction},
+                                   {"markup", markup},
+                                   {"other layer", other_layer},
+                                   {"praise", praise_of_a_fact},
+                                   {"said of another", said_of_another}};
+  const Planted planted = plant(mutators);
+  EXPECT_EQ(planted.by_mutator.size(), std::size(mutators));
+  EXPECT_GE(planted.all, 300);
+  EXPECT_EQ(planted.escaped, 0);
+  std::cout << planted.all << " faults planted by " << std::size(mutators) << " mutators, " << planted.escaped
+            << " escaped\n";
 }
 
 TEST(Check, HoldsTheFactsListAgainstTheText) {

@@ -69,7 +69,11 @@ int drop_false_reasons(Subject& subject, std::span<const audit::DecisionKind> ki
 
 /// Which parts of a decision are wanted.
 struct Wanted {
-  std::string map;  ///< those of the maps that have this in their names; empty: the whole model's alone
+  std::string map;                    ///< those of the maps that have this in their names
+  std::optional<int64_t> layer = {};  ///< those of this layer; neither: the whole model's alone
+  /// Of each layer's entropies on the calibration text, where the model is known: with them a token's entropy
+  /// itself is moved across a threshold.
+  const std::vector<std::vector<int64_t>>* quantiles = nullptr;
 };
 
 /// The subjects of a decision: one for the whole model, or one for each wanted map. Empty for a kind that has
@@ -79,6 +83,16 @@ std::vector<Subject> subjects_of(const audit::Decision& decision, int64_t record
 
 /// Of the data of a making.end record: what the model is and what was measured.
 std::vector<Subject> subjects_of_making(const nlohmann::json& data, int64_t record);
+
+/// What was decided for many tokens: of a run, or of one layer of it.
+struct TokenCounts {
+  std::string of;  ///< "the run", "layer 3"
+  int64_t tokens = 0;
+  std::vector<int64_t> levels;               ///< how many decisions chose each level, from 1; empty: none did
+  std::optional<int64_t> routed, quota_ppm;  ///< through the quantum layer
+  std::optional<int64_t> mean_entropy;       ///< in 1e-9
+};
+Subject subject_of_tokens(const TokenCounts& counts, int64_t record);
 
 /// "1,234,567".
 std::string grouped(int64_t number);

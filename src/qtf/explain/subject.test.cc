@@ -18,9 +18,15 @@ TEST(Subjects, EveryDecisionHasAReasonThatSurvives) {
       reasons.insert(reason.id);
     }
   }
-  for (const char* id : {"score_reached", "score_below", "quota_used", "both_short", "factors_slower",
-                         "factors_never_slower", "least_loss", "budget_binds", "common_share", "share_of_map",
-                         "size_measured", "quality_measured_0", "quality_measured_1"})
+  for (const char* id :
+       {"score_reached",      "score_below",          "quota_used",       "both_short",
+        "factors_slower",     "factors_never_slower", "least_loss",       "budget_binds",
+        "common_share",       "share_of_map",         "size_measured",    "quality_measured_0",
+        "quality_measured_1", "level_reached",        "next_not_reached", "sequence_begins",
+        "policy_fixes_level", "solved_for_mean",      "budget_too_small", "least_within_budgets",
+        "no_budget_binds",    "budget_binds_map",     "size_unbound",     "query_measured",
+        "time_kept",          "energy_kept",          "time_exceeded",    "energy_exceeded",
+        "levels_counted",     "entropy_measured",     "routes_counted"})
     EXPECT_TRUE(reasons.contains(id)) << id;
 }
 
@@ -57,6 +63,51 @@ TEST(Subjects, TheMarginIsTheSmallestThatHelps) {
   }
 }
 
+/// Every standing, every threshold: the entropy just across it gives another level, and just before the same.
+TEST(Subjects, AnEntropyAcrossTheThresholdFlipsTheLevel) {
+  const auto level = [](const nlohmann::json& question) {
+    for (const audit::DecisionKind& kind : test_kinds())
+      if (kind.name == "rank") return kind.decide(question).at("level").get<std::string>();
+    return std::string();
+  };
+  int entropies = 0;
+  for (int64_t step = 1; step < 16; ++step) {
+    for (const int64_t hysteresis : {int64_t{0}, adapt::kUnit / 20}) {
+      const audit::Decision decision =
+          test_rank(adapt::RankSignal::entropy, 47, step * adapt::kUnit / 16, hysteresis);
+      for (const Subject& subject : subjects_of(decision, 1, {{}, {}, &test_quantiles()}, test_kinds())) {
+        for (const Reason& reason : subject.reasons) {
+          ASSERT_TRUE(reason.counterfactual) << reason.id;
+          nlohmann::json other = reason.counterfactual->question;
+          EXPECT_NE(level(other), decision.answer.at("level"));
+          const auto number = [&](const char* key) { return std::stoll(other.at(key).get<std::string>()); };
+          // What is printed is the exact place: one step back, and nothing changes.
+          const int64_t back = number("entropy") + (reason.id == "level_reached" ? 1 : -1);
+          other["standing"] = std::to_string(adapt::rank_of({test_quantiles()[2]}, back));
+          EXPECT_EQ(level(other), decision.answer.at("level")) << reason.id << " " << step;
+          ++entropies;
+        }
+      }
+    }
+  }
+  EXPECT_GT(entropies, 40);
+}
+
+TEST(Subjects, ARefusedBudgetIsKeptAtTheNearestAndNotBelow) {
+  const audit::Decision refused = test_budget(0.1, false);
+  ASSERT_EQ(refused.answer.at("feasible"), "no");
+  const Subject subject = subjects_of(refused, 1, {}, test_kinds())[0];
+  const audit::DecisionKind* kind = nullptr;
+  for (const audit::DecisionKind& one : test_kinds())
+    if (one.name == "budget") kind = &one;
+  nlohmann::json question = subject.reasons[0].counterfactual->question;
+  EXPECT_EQ(kind->decide(question).at("feasible"), "yes");
+  nlohmann::json& limit = question["limits"][0]["at_most"];
+  limit = std::to_string(std::stoll(limit.get<std::string>()) - 1);
+  EXPECT_EQ(kind->decide(question).at("feasible"), "no");
+  EXPECT_TRUE(subjects_of(refused, 1, {"layers"}, test_kinds()).empty());
+}
+
 TEST(Subjects, ThoseOfAMapAreItsOwn) {
   EXPECT_EQ(subjects_of(test_allocation(1), 1, {"layers.2."}, test_kinds()).size(), 1U);
   EXPECT_EQ(subjects_of(test_allocation(1), 1, {}, test_kinds()).size(), 1U);
@@ -67,7 +118,8 @@ TEST(Subjects, ThoseOfAMapAreItsOwn) {
 
 TEST(Subjects, RecordsThatAreNoneAreRefused) {
   for (audit::Decision decision :
-       {test_route(9, 1, 3, 4), test_execution(1, 2), test_allocation(1), test_ranks()}) {
+       {test_route(9, 1, 3, 4), test_execution(1, 2), test_allocation(1), test_ranks(),
+        test_budget(0.5, true), test_rank(adapt::RankSignal::entropy, 4, 5)}) {
     decision.question = nlohmann::json::object();
     EXPECT_THROW(subjects_of(decision, 1, {"layers"}, test_kinds()), InputError) << decision.kind;
   }

@@ -6,7 +6,8 @@
 #include "qtf/adapt/execution.h"
 #include "qtf/audit/fields.h"
 #include "qtf/base/error.h"
-#include "qtf/explain/subject.h"
+#include "qtf/base/quantity.h"
+#include "qtf/explain/subject_kinds.h"
 
 namespace qtf::explain {
 
@@ -17,17 +18,9 @@ using audit::integer_field;
 using audit::text_field;
 using Json = nlohmann::json;
 
-using Kinds = std::span<const audit::DecisionKind>;
-
-Json with(const Json& question, const std::string& path, int64_t value) {
-  Json changed = question;
-  changed.at(Json::json_pointer(path)) = std::to_string(value);
-  return changed;
-}
-
 const std::vector<std::string> kBelow = {"below", "under", "lower", "less", "than", "short", "reach"};
-const std::vector<std::string> kRouted = {"reaches", "reached", "above", "exceeds",
-                                          "routed",  "passes",  "passed"};
+const std::vector<std::string> kRouted = {"reaches", "reached", "above",  "exceeds",
+                                          "routed",  "passes",  "passed", "circuit"};
 
 // ---- route ----
 
@@ -50,8 +43,9 @@ std::vector<Subject> of_route(const audit::Decision& d, const Wanted&, Kinds) {
   const int64_t enough = (1'000'000 * (routed + 1) + position) / (position + 1);  // the quota that has room
   subject.facts.push_back({"room", fmt::format("{} of {} tokens", room, position + 1), {"allows", "room"}});
   const std::vector<std::string> all = {"token", "score", "threshold", "routed", "quota", "room"};
-  const Counterfactual low{"the score just below the threshold", with(q, "/score", threshold - 1), "/routed"};
-  const Counterfactual high{"the score at the threshold", with(q, "/score", threshold), "/routed"};
+  const Counterfactual low{"the score just below the threshold", moved(q, "/score", threshold - 1),
+                           "/routed"};
+  const Counterfactual high{"the score at the threshold", moved(q, "/score", threshold), "/routed"};
   if (above && free)
     subject.reasons.push_back(
         {.id = "score_reached",
@@ -95,9 +89,9 @@ std::vector<Subject> of_route(const audit::Decision& d, const Wanted&, Kinds) {
          .negated = {"routed", "passed", "pass"},
          .causal = true,
          .counterfactual =
-             Counterfactual{"a quota with room for one more", with(q, "/ppm", enough), "/routed"}});
+             Counterfactual{"a quota with room for one more", moved(q, "/ppm", enough), "/routed"}});
   if (!above && !free) {
-    const Json both = with(with(q, "/score", threshold), "/ppm", enough);
+    const Json both = moved(moved(q, "/score", threshold), "/ppm", enough);
     subject.reasons.push_back(
         {.id = "both_short",
          .meaning =
@@ -122,7 +116,7 @@ std::vector<Subject> of_route(const audit::Decision& d, const Wanted&, Kinds) {
 std::vector<Subject> of_execution(const audit::Decision& d, const Wanted& wanted, Kinds) {
   const Json& q = d.question;
   const std::string& map = text_field(q, "map");
-  if (wanted.map.empty() || map.find(wanted.map) == std::string::npos) return {};
+  if (!is_wanted(wanted, map)) return {};
   const Json &factors = array_field(q, "factors_ns"), &merged = array_field(q, "merged_ns");
   if (factors.size() != adapt::kTimedTokens.size() || merged.size() != factors.size())
     throw_input_error("explain", "the times of {} are not those of {} token counts", map,
@@ -204,20 +198,12 @@ PartView view_of(const Json& part) {
   return view;
 }
 
-std::string loss_text(int64_t nano) {
-  return nano_text(nano) + " nats/token";
-}
-
-std::string parameters_text(int64_t count) {
-  return grouped(count) + " parameters";
-}
-
 /// The smallest growth of the budget, found by halving, after which a part takes a costlier size; 0: none.
-int64_t growth_margin(const Json& question, size_t part, const PartView& view, size_t chosen,
-                      const audit::DecisionKind& kind) {
+int64_t allocation_margin(const Json& question, size_t part, const PartView& view, size_t chosen,
+                          const audit::DecisionKind& kind) {
   const int64_t budget = integer_field(question, "budget");
   const auto grows = [&](int64_t more) {
-    const Json answer = kind.decide(with(question, "/budget", budget + more));
+    const Json answer = kind.decide(moved(question, "/budget", budget + more));
     const auto other = static_cast<size_t>(audit::parse_integer(answer.at("chosen").at(part)));
     return view.costs.at(other) > view.costs[chosen];
   };
@@ -237,14 +223,18 @@ Subject of_part(const audit::Decision& d, size_t part, const audit::DecisionKind
   const PartView view = view_of(d.question.at("parts").at(part));
   const auto chosen = static_cast<size_t>(audit::parse_integer(array_field(d.answer, "chosen").at(part)));
   if (chosen >= view.sizes.size()) throw_input_error("explain", "{} has no size number {}", view.map, chosen);
-  Subject subject{.kind = d.kind, .title = fmt::format("Rank: {}", view.map), .facts = {}, .reasons = {}};
+  Subject subject{.kind = d.kind,
+                  .title = fmt::format("Rank: {}, within {}", view.map,
+                                       parameters_text(integer_field(d.question, "budget"))),
+                  .facts = {},
+                  .reasons = {}};
   subject.facts = {{"map", view.map, {}},
                    {"size", view.sizes[chosen], {"size", "at", "keeps"}},
                    {"cost", parameters_text(view.costs[chosen]), {"stores", "costs"}},
                    {"loss", loss_text(view.losses[chosen]), {"loss"}},
                    {"budget", parameters_text(integer_field(d.question, "budget")), {"budget"}}};
   const std::vector<std::string> all = {"map", "size", "cost", "loss", "budget", "margin", "larger"};
-  const int64_t margin = growth_margin(d.question, part, view, chosen, kind);
+  const int64_t margin = allocation_margin(d.question, part, view, chosen, kind);
   if (margin == 0) {
     subject.reasons.push_back(
         {.id = "largest_size",
@@ -256,7 +246,7 @@ Subject of_part(const audit::Decision& d, size_t part, const audit::DecisionKind
     return subject;
   }
   const int64_t budget = integer_field(d.question, "budget");
-  const Json grown = kind.decide(with(d.question, "/budget", budget + margin));
+  const Json grown = kind.decide(moved(d.question, "/budget", budget + margin));
   const auto larger = static_cast<size_t>(audit::parse_integer(grown.at("chosen").at(part)));
   subject.facts.push_back({"margin", grouped(margin) + " more", {"with"}});
   subject.facts.push_back({"larger", view.sizes.at(larger), {"take", "takes", "become"}});
@@ -272,20 +262,22 @@ Subject of_part(const audit::Decision& d, size_t part, const audit::DecisionKind
                              .words = {"binds", "larger", "would", "full", "within"},
                              .causal = true,
                              .counterfactual = Counterfactual{"the budget larger by the margin",
-                                                              with(d.question, "/budget", budget + margin),
+                                                              moved(d.question, "/budget", budget + margin),
                                                               fmt::format("/chosen/{}", part)}});
   return subject;
 }
 
 std::vector<Subject> of_allocation(const audit::Decision& d, const Wanted& wanted, Kinds kinds) {
-  const auto kind = std::ranges::find(kinds, d.kind, &audit::DecisionKind::name);
-  if (kind == kinds.end()) throw_input_error("explain", "allocations cannot be taken again");
+  const audit::DecisionKind& kind = kind_called(d.kind, kinds);
   const Json& parts = array_field(d.question, "parts");
   const int64_t cost = integer_field(d.answer, "cost"), loss = integer_field(d.answer, "loss"),
                 bound = integer_field(d.answer, "bound");
   std::vector<Subject> subjects;
-  if (wanted.map.empty()) {
-    Subject whole{.kind = d.kind, .title = "Allocation of the whole model", .facts = {}, .reasons = {}};
+  if (wanted.map.empty() && !wanted.layer) {
+    Subject whole{.kind = d.kind,
+                  .title = "Allocation within " + parameters_text(integer_field(d.question, "budget")),
+                  .facts = {},
+                  .reasons = {}};
     whole.facts = {{"budget", parameters_text(integer_field(d.question, "budget")), {"budget"}},
                    {"cost", parameters_text(cost), {"has", "stores"}},
                    {"maps", grouped(static_cast<int64_t>(parts.size())) + " maps", {"over"}},
@@ -294,10 +286,11 @@ std::vector<Subject> of_allocation(const audit::Decision& d, const Wanted& wante
     const std::vector<std::string> all = {"budget", "cost", "maps", "loss", "bound"};
     whole.reasons.push_back(
         {.id = "least_loss",
-         .meaning = "the sizes of all maps were chosen so that the predicted loss is least within the budget",
-         .text = "The sizes were chosen over {maps} so that the predicted loss, {loss}, is least within the "
-                 "budget of {budget}; "
-                 "the model stores {cost}, and no choice has a loss below the bound {bound}.",
+         .meaning =
+             "the sizes of all maps were chosen because their predicted loss is the least within the budget",
+         .text = "The sizes were chosen over {maps} because their predicted loss, {loss}, is the least "
+                 "within the budget "
+                 "of {budget}; the model stores {cost}, and no choice has a loss below the bound {bound}.",
          .facts = all,
          .needs = {"budget", "loss"},
          .ordered = {"loss", "bound"},
@@ -305,12 +298,11 @@ std::vector<Subject> of_allocation(const audit::Decision& d, const Wanted& wante
          .negated = {"choice"},
          .causal = true,
          .counterfactual = Counterfactual{"a budget just below what was chosen",
-                                          with(d.question, "/budget", cost - 1), "/chosen"}});
+                                          moved(d.question, "/budget", cost - 1), "/chosen"}});
     subjects.push_back(std::move(whole));
   }
   for (size_t p = 0; p < parts.size(); ++p)
-    if (!wanted.map.empty() && text_field(parts[p], "map").find(wanted.map) != std::string::npos)
-      subjects.push_back(of_part(d, p, *kind));
+    if (is_wanted(wanted, text_field(parts[p], "map"))) subjects.push_back(of_part(d, p, kind));
   return subjects;
 }
 
@@ -327,9 +319,9 @@ std::vector<Subject> of_ranks(const audit::Decision& d, const Wanted& wanted, Ki
   const Fact common{
       "share", fmt::format("{}.{:03} %", share / 10'000'000, share % 10'000'000 / 10'000), {"share"}};
   const Counterfactual smaller{"a budget just below what was chosen",
-                               with(d.question, "/max_parameters", total - 1), "/parameters"};
+                               moved(d.question, "/max_parameters", total - 1), "/parameters"};
   std::vector<Subject> subjects;
-  if (wanted.map.empty()) {
+  if (wanted.map.empty() && !wanted.layer) {
     Subject whole{.kind = d.kind, .title = "Ranks of the whole model", .facts = {}, .reasons = {}};
     whole.facts = {budget,
                    common,
@@ -351,7 +343,7 @@ std::vector<Subject> of_ranks(const audit::Decision& d, const Wanted& wanted, Ki
   }
   for (size_t i = 0; i < maps.size(); ++i) {
     const std::string& map = text_field(maps[i], "map");
-    if (wanted.map.empty() || map.find(wanted.map) == std::string::npos) continue;
+    if (!is_wanted(wanted, map)) continue;
     Subject subject{.kind = d.kind, .title = fmt::format("Rank: {}", map), .facts = {}, .reasons = {}};
     subject.facts = {budget,
                      common,
@@ -363,7 +355,7 @@ std::vector<Subject> of_ranks(const audit::Decision& d, const Wanted& wanted, Ki
                                .meaning = "the map keeps the common share of its parameters",
                                .text = "{map} keeps {size}, which stores {cost}: the common share is {share} "
                                        "within the budget of {budget}, and the next "
-                                       "size is {rejected}.",
+                                       "is {rejected}.",
                                .facts = {"budget", "share", "map", "size", "cost", "rejected"},
                                .needs = {"size", "budget"},
                                .ordered = {},
@@ -377,10 +369,53 @@ struct SubjectRow {
   std::string_view kind;
   std::vector<Subject> (*make)(const audit::Decision&, const Wanted&, Kinds);
 };
-constexpr SubjectRow kRows[] = {
-    {"route", of_route}, {"execution", of_execution}, {"allocation", of_allocation}, {"ranks", of_ranks}};
+constexpr SubjectRow kRows[] = {{"route", of_route},
+                                {"rank", of_rank},
+                                {"rank_thresholds", of_rank_thresholds},
+                                {"execution", of_execution},
+                                {"allocation", of_allocation},
+                                {"ranks", of_ranks},
+                                {"budget", of_budget},
+                                {"budget_measurement", of_budget_measurement}};
 
 }  // namespace
+
+const audit::DecisionKind& kind_called(std::string_view name, Kinds kinds) {
+  const auto kind = std::ranges::find(kinds, name, &audit::DecisionKind::name);
+  if (kind == kinds.end())
+    throw_input_error("explain", "decisions of the kind '{}' cannot be taken again", name);
+  return *kind;
+}
+
+Json moved(const Json& question, const std::string& path, int64_t value) {
+  Json changed = question;
+  changed.at(Json::json_pointer(path)) = std::to_string(value);
+  return changed;
+}
+
+bool is_wanted(const Wanted& wanted, const std::string& map) {
+  const auto has = [&](const std::string& part) { return map.find(part) != std::string::npos; };
+  if (wanted.layer)
+    return has(fmt::format("layers.{}.", *wanted.layer)) || has(fmt::format("h.{}.", *wanted.layer));
+  return !wanted.map.empty() && has(wanted.map);
+}
+
+std::string loss_text(int64_t nano) {
+  return nano_text(nano) + " nats/token";
+}
+
+std::string parameters_text(int64_t count) {
+  return grouped(count) + " parameters";
+}
+
+std::string limit_text(const std::string& name, int64_t value) {
+  if (name == "parameters") return parameters_text(value);
+  if (name == "bytes") return format_quantity(value, Quantity::bytes);
+  if (name.ends_with("_ns")) return format_quantity(value, Quantity::duration);
+  if (name.ends_with("_nj")) return format_quantity(value, Quantity::energy);
+  if (name.ends_with("nano_nats")) return loss_text(value);
+  return fmt::format("{} ({})", grouped(value), name);
+}
 
 std::vector<Subject> subjects_of(const audit::Decision& decision, int64_t record, const Wanted& wanted,
                                  Kinds kinds) {
@@ -400,6 +435,91 @@ std::vector<Subject> subjects_of(const audit::Decision& decision, int64_t record
   return subjects;
 }
 
+Subject subject_of_tokens(const TokenCounts& counts, int64_t record) {
+  Subject subject{.kind = "tokens",
+                  .title = fmt::format("Tokens of {}", counts.of),
+                  .record = record,
+                  .facts = {{"of", counts.of, {}}, {"tokens", grouped(counts.tokens) + " tokens", {"saw"}}},
+                  .reasons = {}};
+  const auto percent = [&](int64_t part, int64_t of) {
+    const int64_t tenths = of > 0 ? (1000 * part + of / 2) / of : 0;
+    return fmt::format("{}.{} %", tenths / 10, tenths % 10);
+  };
+  int64_t decisions = 0;
+  std::string mix;
+  for (const int64_t count : counts.levels) decisions += count;
+  for (size_t level = 0; decisions > 0 && level < counts.levels.size(); ++level)
+    mix +=
+        fmt::format("{}level {}: {}", level ? ", " : "", level + 1, percent(counts.levels[level], decisions));
+  if (!mix.empty()) {
+    subject.facts.push_back({"mix", mix, {"mix"}});
+    subject.reasons.push_back({.id = "levels_counted",
+                               .meaning = "how many decisions chose which level",
+                               .text = "In {of}, which saw {tokens}, of levels the mix was {mix}.",
+                               .facts = {"of", "tokens", "mix"},
+                               .needs = {"mix"},
+                               .ordered = {},
+                               .words = {"levels"}});
+  }
+  if (counts.mean_entropy) {
+    subject.facts.push_back({"entropy", nano_text(*counts.mean_entropy), {"entropy"}});
+    subject.reasons.push_back({.id = "entropy_measured",
+                               .meaning = "the mean attention entropy, between none and all places alike",
+                               .text = "In {of}, the mean attention entropy was {entropy}.",
+                               .facts = {"of", "entropy"},
+                               .needs = {"entropy"},
+                               .ordered = {},
+                               .words = {"mean"}});
+  }
+  if (counts.routed) {
+    subject.facts.push_back(
+        {"routed",
+         fmt::format("{} ({})", grouped(*counts.routed), percent(*counts.routed, counts.tokens)),
+         {"routed"}});
+    std::string quota;
+    if (counts.quota_ppm) {
+      subject.facts.push_back(
+          {"quota",
+           fmt::format("{}.{:04} %", *counts.quota_ppm / 10'000, *counts.quota_ppm % 10'000),
+           {"quota"}});
+      quota = "; the quantum layer's quota is {quota}";
+    }
+    subject.reasons.push_back({.id = "routes_counted",
+                               .meaning = "how many tokens passed the quantum layer",
+                               .text = "In {of}, the tokens routed were {routed}" + quota + ".",
+                               .facts = {"of", "routed", "quota"},
+                               .needs = {"routed"},
+                               .ordered = {},
+                               .words = {"quantum", "layer's"}});
+  }
+  return subject;
+}
+
+namespace {
+
+/// A model's perplexity on a text.
+struct MeasuredQuality {
+  std::string model, text, perplexity;
+};
+
+void add_quality(int number, const MeasuredQuality& quality, Subject& subject) {
+  const std::string model = fmt::format("model_{}", number), name = fmt::format("text_{}", number),
+                    value = fmt::format("perplexity_{}", number);
+  subject.facts.push_back({model, "“" + quality.model + "”", {"model"}});
+  subject.facts.push_back({name, "“" + quality.text + "”", {"text"}});
+  subject.facts.push_back({value, quality.perplexity, {"perplexity"}});
+  subject.reasons.push_back(
+      {.id = fmt::format("quality_measured_{}", number),
+       .meaning = "the perplexity that was measured",
+       .text = fmt::format("For the model {{{}}}, on the text {{{}}}, the perplexity was {{{}}}.", model,
+                           name, value),
+       .facts = {model, name, value},
+       .needs = {value},
+       .ordered = {model, name, value}});
+}
+
+}  // namespace
+
 std::vector<Subject> subjects_of_making(const Json& data, int64_t record) {
   const Json& figures = audit::member(data, "figures");
   Subject subject{.kind = "making", .title = "The model", .record = record, .facts = {}, .reasons = {}};
@@ -412,7 +532,7 @@ std::vector<Subject> subjects_of_making(const Json& data, int64_t record) {
         {"parameters", parameters_text(parameters), {"has", "stores"}},
         {"dense", parameters_text(dense), {"have"}},
         {"ratio", fmt::format("{}.{:02}", dense / parameters, dense * 100 / parameters % 100), {"ratio"}},
-        {"bytes", grouped(integer_field(figures, "bytes")) + " bytes", {"file"}}};
+        {"bytes", grouped(integer_field(figures, "bytes")) + " bytes", {"file", "takes"}}};
     subject.reasons.push_back(
         {.id = "size_measured",
          .meaning = "how large the model is",
@@ -423,27 +543,23 @@ std::vector<Subject> subjects_of_making(const Json& data, int64_t record) {
          .ordered = {},
          .words = {"same"}});
   }
-  if (figures.contains("texts")) {
-    int number = 0;
-    for (const Json& text : array_field(figures, "texts")) {
-      const std::string model = fmt::format("model_{}", number), name = fmt::format("text_{}", number),
-                        value = fmt::format("perplexity_{}", number);
-      subject.facts.push_back({model, text_field(text, "model"), {"model"}});
-      subject.facts.push_back({name, text_field(text, "text"), {"text"}});
-      subject.facts.push_back({value, text_field(text, "perplexity"), {"perplexity"}});
-      subject.reasons.push_back(
-          {.id = fmt::format("quality_measured_{}", number),
-           .meaning = "the perplexity that was measured",
-           .text =
-               fmt::format("The model as it was {{{}}} has on the text for {{{}}} a perplexity of {{{}}}.",
-                           model, name, value),
-           .facts = {model, name, value},
-           .needs = {value},
-           .ordered = {model, name, value}});
-      ++number;
-    }
-  }
-  return {subject};
+  std::vector<Subject> subjects;
+  if (!subject.reasons.empty()) subjects.push_back(std::move(subject));
+  int number = 0;
+  const auto add = [&](const std::string& model, const std::string& text, const std::string& perplexity) {
+    constexpr int kTogether = 4;  // a subject is told in one prompt
+    if (number % kTogether == 0)
+      subjects.push_back(
+          {.kind = "making", .title = "What was measured", .record = record, .facts = {}, .reasons = {}});
+    add_quality(number++, {model, text, perplexity}, subjects.back());
+  };
+  if (figures.contains("texts"))
+    for (const Json& text : array_field(figures, "texts"))
+      add(text_field(text, "model"), text_field(text, "text"), text_field(text, "perplexity"));
+  else if (figures.contains("perplexity"))
+    add("made", figures.contains("word_perplexity") ? "validation" : "given",
+        text_field(figures, "perplexity"));
+  return subjects;
 }
 
 }  // namespace qtf::explain
