@@ -245,6 +245,18 @@ TEST_F(ExplainCommand, TheAuditorsReportIsOneSafeFile) {
   EXPECT_NE(read_file(place_ / "usual.html").find("Gettysburg"), std::string::npos);
 }
 
+/// Moments that are stored need no text, and then nothing was measured on one.
+TEST_F(ExplainCommand, TheReportDoesWithoutMeasuredTexts) {
+  const std::string again = place_ / "again", out = place_ / "again.html";
+  ASSERT_EQ(
+      call({"compress", place_ / "dense", "--out", again, "--calibrate", model_, "--ratio", "2", "--quiet"})
+          .status,
+      0);
+  ASSERT_EQ(call({"explain", again, "--out", out}).status, 0);
+  EXPECT_NE(read_file(out).find("No text was measured."), std::string::npos);
+  EXPECT_EQ(read_file(again + "/README.md").find("model-index"), std::string::npos);
+}
+
 TEST_F(ExplainCommand, RefusesWhatDoesNotFit) {
   refuse_explaining({"explain", place_ / "none"}, "does not exist");
   refuse_explaining({"explain", place_.book()}, "no audit file");

@@ -29,7 +29,7 @@ NumberedRecord numbered(const audit::StoredRecord& row, const audit::RecordField
 const NumberedRecord* ModelRecords::made(const char* key) const {
   for (auto record = making.rbegin(); record != making.rend(); ++record)
     if (record->kind == "making.end" && record->data.contains("figures") &&
-        record->data["figures"].contains(key))
+        record->data["figures"].contains(key) && !record->data["figures"][key].empty())
       return &*record;
   return nullptr;
 }

@@ -27,7 +27,7 @@ struct ModelRecords {
   std::optional<NumberedRecord> measurement;  ///< the last budget_measurement
   int64_t explanations = 0;
 
-  /// The last making.end whose figures have the key; null if none has.
+  /// The last making.end whose figures have the key, and something under it; null if none has.
   const NumberedRecord* made(const char* figure) const;
   /// The last making.end, with the hashes of the files; null if there is none.
   const NumberedRecord* finished() const;

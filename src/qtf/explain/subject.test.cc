@@ -128,6 +128,12 @@ TEST(Subjects, RecordsThatAreNoneAreRefused) {
   EXPECT_THROW(subjects_of(broken, 1, {"layers"}, test_kinds()), InputError);
   broken.question["factors_ns"] = nlohmann::json::array();
   EXPECT_THROW(subjects_of(broken, 1, {"layers"}, test_kinds()), InputError);
+  for (audit::Decision decision : {test_budget(0.5, true), test_allocation(1)}) {
+    for (const char* chosen : {"99", "-1"}) {
+      decision.answer["chosen"][0] = chosen;
+      EXPECT_THROW(subjects_of(decision, 1, {"layers"}, test_kinds()), InputError) << decision.kind << chosen;
+    }
+  }
   nlohmann::json making = test_making();
   making["figures"]["parameters"] = "0";
   EXPECT_THROW(subjects_of_making(making, 1), InputError);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "qtf/adapt/execution.h"
 #include "qtf/audit/fields.h"
@@ -426,6 +427,8 @@ std::vector<Subject> subjects_of(const audit::Decision& decision, int64_t record
     subjects = row->make(decision, wanted, kinds);
   } catch (const Json::exception&) {
     throw_input_error("explain", "record {} is no decision of the kind '{}'", record, decision.kind);
+  } catch (const std::out_of_range&) {
+    throw_input_error("explain", "record {} chose a size that its map has not", record);
   }
   for (Subject& subject : subjects) {
     subject.record = record;
