@@ -16,6 +16,7 @@ extern const Command kGenerateCommand;
 extern const Command kInfoCommand;
 extern const Command kConvertCommand;
 extern const Command kReportCommand;
+extern const Command kServeCommand;
 extern const Command kCircuitCommand;
 extern const Command kAuditCommand;
 extern const Command kExplainCommand;
@@ -28,8 +29,8 @@ const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> table{
       &kTrainCommand,    &kCompressCommand, &kBudgetCommand,   &kProfileCommand, &kCalibrateCommand,
       &kEvalCommand,     &kEntropyCommand,  &kGenerateCommand, &kInfoCommand,    &kConvertCommand,
-      &kTokenizeCommand, &kReportCommand,   &kCircuitCommand,  &kExplainCommand, &kAuditCommand,
-      &kHelpCommand,     &kVersionCommand,  &kDocsCommand,
+      &kTokenizeCommand, &kReportCommand,   &kServeCommand,    &kCircuitCommand, &kExplainCommand,
+      &kAuditCommand,    &kHelpCommand,     &kVersionCommand,  &kDocsCommand,
   };
   return table;
 }

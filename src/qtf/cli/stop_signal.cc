@@ -7,6 +7,7 @@ namespace qtf::cli {
 namespace {
 
 std::atomic<int> received{0};
+std::atomic<bool> hung_up{false};
 
 void receive(int signal) {
   received = signal;
@@ -26,6 +27,19 @@ StopSignal::~StopSignal() {
 
 const std::atomic<int>& StopSignal::number() const {
   return received;
+}
+
+ReloadSignal::ReloadSignal() {
+  hung_up = false;
+  std::signal(SIGHUP, [](int) { hung_up = true; });
+}
+
+ReloadSignal::~ReloadSignal() {
+  std::signal(SIGHUP, SIG_DFL);
+}
+
+bool ReloadSignal::take() const {
+  return hung_up.exchange(false);
 }
 
 }  // namespace qtf::cli

@@ -18,4 +18,16 @@ class StopSignal {
   const std::atomic<int>& number() const;
 };
 
+/// While it lives, SIGHUP asks for what a program reads to be read again. One at a time.
+class ReloadSignal {
+ public:
+  ReloadSignal();
+  ~ReloadSignal();
+  ReloadSignal(const ReloadSignal&) = delete;
+  ReloadSignal& operator=(const ReloadSignal&) = delete;
+
+  /// Whether one came since the last call.
+  bool take() const;
+};
+
 }  // namespace qtf::cli

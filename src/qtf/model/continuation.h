@@ -1,0 +1,82 @@
+// A text while it is continued: which tokens the model reads next, and what its logits make of the text. A
+// server runs many at a time.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "qtf/model/generate.h"
+#include "qtf/model/sampler.h"
+#include "qtf/model/transformer.h"
+#include "qtf/text/tokenizer.h"
+
+namespace qtf::model {
+
+struct ContinuationOptions {
+  int64_t tokens = 128;  ///< most tokens to draw
+  SamplingOptions sampling;
+  std::vector<std::string> stop;  ///< it ends before the first of these texts
+};
+
+/// The same tokens as generate() draws, whoever else is in the batch: a function of model, prompt, options
+/// and seed.
+class Continuation {
+ public:
+  /// What one draw added.
+  struct Drawn {
+    int32_t token = -1;  ///< -1: the end-of-text token, which is not part of the text
+    std::string text;    ///< what can be shown now: whole UTF-8 characters, no beginning of a stop text
+  };
+
+  /// prompt: at least one token, at most the model's context. A `cache` that holds a prefix of the prompt
+  /// saves reading it again. model and tokenizer must outlive it.
+  Continuation(const Transformer<float>& model, const text::Tokenizer& tokenizer, std::vector<int32_t> prompt,
+               ContinuationOptions options, std::optional<nn::KvCache<float>> cache = {});
+
+  /// The tokens that the cache lacks, to be read into it by a forward pass, in pieces if so wished.
+  std::span<const int32_t> unread() const {
+    return std::span(history_).subspan(begin_ + static_cast<size_t>(cache_.length()));
+  }
+  nn::KvCache<float>& cache() { return cache_; }
+  const nn::KvCache<float>& cache() const { return cache_; }
+
+  /// Draws the next token from the logits[V] of the last unread token, all being read now. Where the context
+  /// is full, the cache forgets all, and unread() is the last half of the text.
+  Drawn draw(std::span<const float> logits);
+
+  /// What was held back, once it is finished.
+  std::string finish() { return stream_.finish(); }
+
+  bool finished() const { return finished_; }
+  bool stopped() const { return stopped_; }  ///< by a stop text or the end-of-text token
+  /// Whether the cache begins with the text's first token: nothing was forgotten.
+  bool whole() const { return begin_ == 0; }
+  int64_t prompt_tokens() const { return prompt_tokens_; }
+  std::span<const int32_t> history() const { return history_; }  ///< prompt and drawn tokens
+  std::span<const int32_t> drawn() const {
+    return std::span(history_).subspan(static_cast<size_t>(prompt_tokens_));
+  }
+
+ private:
+  std::string text_of(int32_t token) const;
+  void forget();
+
+  const Transformer<float>& model_;
+  const text::Tokenizer& tokenizer_;
+  ContinuationOptions options_;
+  std::vector<int32_t> history_;
+  int64_t prompt_tokens_;
+  size_t begin_ = 0;  // of history_, where the cache begins
+  nn::KvCache<float> cache_;
+  TextStream stream_;
+  bool finished_ = false, stopped_ = false;
+};
+
+/// Throws InputError, naming `place`, if the tokenizer has more tokens than the model, and for a prompt that
+/// is empty or longer than the context.
+void check_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,
+                  std::span<const int32_t> prompt, std::string_view place);
+
+}  // namespace qtf::model

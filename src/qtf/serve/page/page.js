@@ -1,0 +1,193 @@
+// The page of `qtf serve`: asks for a text and shows what was decided for every token while it is written.
+import { stream, getModel } from "./stream.js";
+import { drawEntropies, drawLevels } from "./charts.js";
+
+const by = (id) => document.getElementById(id);
+const mean = (numbers) => numbers.reduce((sum, x) => sum + x, 0) / Math.max(1, numbers.length);
+const chosenLevels = (trace) => trace.level.filter((level) => level > 0);
+
+let tokens = [];  // { trace, span }
+let chosen = -1;
+let running = null;  // an AbortController
+
+function tell(message, bad = false) {
+  by("message").textContent = message;
+  by("message").classList.toggle("bad", bad);
+}
+
+// The chosen token's panel.
+function choose(index) {
+  if (index < 0 || index >= tokens.length) return;
+  tokens[chosen]?.span.classList.remove("chosen");
+  chosen = index;
+  const { trace, span } = tokens[index];
+  span.classList.add("chosen");
+  const levels = chosenLevels(trace);
+  by("token-summary").textContent =
+    `“${trace.token}”, written at position ${trace.position + 1} in ${trace.ms.toFixed(2)} ms` +
+    (levels.length ? `, at mean level ${mean(levels).toFixed(2)}` : "") +
+    (trace.routed ? ", after a token that passed the quantum circuit." : ".");
+  const rows = trace.entropy.map((entropy, layer) => {
+    const row = document.createElement("tr");
+    const meter = document.createElement("meter");
+    meter.value = entropy;
+    meter.setAttribute("aria-label", `entropy of layer ${layer + 1}`);
+    const value = document.createElement("td");
+    value.append(meter, ` ${entropy.toFixed(2)}`);
+    const name = document.createElement("td");
+    name.textContent = layer + 1;
+    const level = document.createElement("td");
+    level.textContent = trace.level[layer] || "–";
+    row.append(name, value, level);
+    return row;
+  });
+  by("layers").tBodies[0].replaceChildren(...rows);
+  by("layers").hidden = false;
+}
+
+function add(trace, text) {
+  const span = document.createElement("span");
+  span.textContent = text;
+  span.style.setProperty("--entropy", mean(trace.entropy).toFixed(3));
+  span.classList.toggle("routed", trace.routed);
+  const index = tokens.length;
+  span.addEventListener("pointerenter", () => choose(index));
+  by("text").append(span);
+  tokens.push({ trace, span });
+}
+
+function draw() {
+  const traces = tokens.map((token) => token.trace);
+  drawEntropies(by("entropies"), traces.map((trace) => mean(trace.entropy)), traces.map((trace) => trace.routed));
+  drawLevels(by("levels"), traces.map((trace) => trace.level));
+  const levels = traces.flatMap(chosenLevels);
+  by("level").textContent = levels.length ? mean(levels).toFixed(2) : "all";
+  const routed = traces.filter((trace) => trace.routed).length;
+  by("routed").textContent = traces.length ? `${((100 * routed) / traces.length).toFixed(0)} %` : "–";
+}
+
+function request() {
+  const body = {
+    prompt: by("prompt").value,
+    max_tokens: Number(by("tokens").value),
+    temperature: Number(by("temperature").value),
+    seed: Number(by("seed").value),
+    trace: true,
+    stream: true,
+    stream_options: { include_usage: true },
+  };
+  const policy = by("policy").value;
+  if (by("ranks").hidden || policy === "") return body;
+  if (policy.startsWith("level:")) return { ...body, level: Number(policy.slice(6)) };
+  return { ...body, rank_policy: policy, mean_rank: Number(by("rank").value) };
+}
+
+async function write() {
+  if (running) return;
+  running = new AbortController();
+  by("run").disabled = true;
+  by("stop").disabled = false;
+  tokens = [];
+  chosen = -1;
+  tell("");
+  const prompt = document.createElement("b");
+  prompt.textContent = by("prompt").value;
+  by("text").replaceChildren(prompt);
+  for (const id of ["speed", "first", "energy"]) by(id).textContent = "–";
+  const start = performance.now();
+  let first = 0;
+  try {
+    for await (const event of stream(request(), by("key").value, running.signal)) {
+      const choice = event.choices[0];
+      if (choice) {
+        if (choice.trace) {
+          first ||= performance.now();
+          add(choice.trace[0], choice.text);
+        } else if (choice.text) {
+          by("text").append(choice.text);  // held back until the end
+        }
+      }
+      if (event.usage) showUsage(event.usage);
+      const seconds = (performance.now() - first) / 1000;
+      if (tokens.length > 1) by("speed").textContent = `${Math.round((tokens.length - 1) / seconds)} tokens/s`;
+      if (first) by("first").textContent = `${(first - start).toFixed(0)} ms`;
+      draw();
+    }
+  } catch (error) {
+    if (error.name === "AbortError") tell("Stopped.");
+    else tell(error.message, true);
+  } finally {
+    running = null;
+    by("run").disabled = false;
+    by("stop").disabled = true;
+  }
+}
+
+function showUsage({ energy, completion_tokens: written }) {
+  by("energy").textContent = energy
+    ? `${energy.joules.toPrecision(3)} J (${energy.low.toPrecision(2)}–${energy.high.toPrecision(2)}, ${energy.tier})`
+    : "not known";
+  tell(`${written} tokens.`);
+}
+
+function showModel(model) {
+  by("model").textContent = model.id;
+  const facts = model.qtf;
+  const items = [
+    `${facts.parameters.toLocaleString("en")} parameters`,
+    `${(facts.bytes / 1e6).toFixed(2)} MB`,
+    `${facts.ratio.toFixed(2)}× fewer than dense`,
+    `context ${facts.context}`,
+  ];
+  if (facts.quantum) items.push(`circuit of ${facts.quantum.qubits} qubits`);
+  by("facts").replaceChildren(...items.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  by("tokens").max = String(Math.max(8, 2 * facts.context));
+  if (facts.levels < 2) return;
+  const options = [["", "all"]];
+  if (facts.calibrated) options.push(["entropy", "by attention entropy"]);
+  options.push(["random", "at random"]);
+  for (let level = 1; level <= facts.levels; ++level) options.push([`level:${level}`, `level ${level} of ${facts.levels}`]);
+  by("policy").replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  if (facts.calibrated) by("policy").value = "entropy";
+  by("ranks").hidden = false;
+  showMean();
+}
+
+function showMean() {
+  by("mean").hidden = !["entropy", "random"].includes(by("policy").value);
+}
+
+for (const output of document.querySelectorAll("output")) {
+  const input = by(output.getAttribute("for"));
+  const show = () => { output.value = input.value; };
+  input.addEventListener("input", show);
+  show();
+}
+by("policy").addEventListener("change", showMean);
+// A moved knob shows its effect at once, on the same prompt and seed.
+for (const id of ["rank", "policy"]) by(id).addEventListener("change", () => { if (tokens.length) write(); });
+by("ask").addEventListener("submit", (event) => { event.preventDefault(); write(); });
+by("stop").addEventListener("click", () => running?.abort());
+by("text").addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 10, ArrowUp: -10, Home: -tokens.length, End: tokens.length }[event.key];
+  if (!step || !tokens.length) return;
+  event.preventDefault();
+  choose(Math.min(tokens.length - 1, Math.max(0, chosen + step)));
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) write();
+  if (event.key === "Escape") running?.abort();
+});
+
+async function open() {
+  try {
+    showModel(await getModel(by("key").value));
+    tell("");
+  } catch (error) {
+    by("access").open = true;
+    tell(error.message, true);
+  }
+}
+by("key").addEventListener("change", open);
+draw();
+open();
