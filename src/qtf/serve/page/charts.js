@@ -1,6 +1,6 @@
 // Two small charts, drawn anew as tokens come.
 
-const kWidth = 600, kHeight = 140, kLeft = 34, kBottom = 22, kTop = 8;
+const kWidth = 600, kHeight = 140, kLeft = 46, kBottom = 22, kTop = 8;
 
 function shape(name, attributes, text) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);

@@ -48,7 +48,6 @@ function choose(index) {
 function add(trace, text) {
   const span = document.createElement("span");
   span.textContent = text;
-  span.style.setProperty("--entropy", mean(trace.entropy).toFixed(3));
   span.classList.toggle("routed", trace.routed);
   const index = tokens.length;
   span.addEventListener("pointerenter", () => choose(index));
@@ -56,8 +55,19 @@ function add(trace, text) {
   tokens.push({ trace, span });
 }
 
+// Colours run from the least to the greatest entropy of the text, which the scale names.
+function colour(entropies) {
+  const least = Math.min(...entropies), most = Math.max(...entropies);
+  by("least").textContent = least.toFixed(2);
+  by("most").textContent = most.toFixed(2);
+  tokens.forEach(({ span }, i) => {
+    span.style.setProperty("--entropy", ((entropies[i] - least) / Math.max(1e-6, most - least)).toFixed(3));
+  });
+}
+
 function draw() {
   const traces = tokens.map((token) => token.trace);
+  if (traces.length) colour(traces.map((trace) => mean(trace.entropy)));
   drawEntropies(by("entropies"), traces.map((trace) => mean(trace.entropy)), traces.map((trace) => trace.routed));
   drawLevels(by("levels"), traces.map((trace) => trace.level));
   const levels = traces.flatMap(chosenLevels);
