@@ -7,36 +7,37 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "qtf/base/parse.h"
 #include "qtf/text/utf8.h"
 
 namespace qtf::serve {
 
-using Json = nlohmann::json;
+using nlohmann::json;
 
 namespace {
 
 /// Stores a value in the member that it is for.
 template <auto member>
-void store_member(CompletionRequest& request, const Json& value) {
+void store_member(CompletionRequest& request, const json& value) {
   value.get_to(request.*member);
 }
 template <auto member>
-void store_sampling(CompletionRequest& request, const Json& value) {
+void store_sampling(CompletionRequest& request, const json& value) {
   value.get_to(request.sampling.*member);
 }
 
-std::string joined(const Json& texts) {
+std::string joined(const json& texts) {
   std::string text;
-  for (const Json& part : texts) text += part.get<std::string>();
+  for (const json& part : texts) text += part.get<std::string>();
   return text;
 }
 
 /// The text of a message: a string, or an array of {"type": "text", "text": …}.
-std::string message_text(const Json& content) {
+std::string message_text(const json& content) {
   if (content.is_string()) return content;
   std::string text;
   if (!content.is_array()) throw RequestError("messages", "a message's content must be a string");
-  for (const Json& part : content) {
+  for (const json& part : content) {
     if (!part.is_object() || part.value("type", "") != "text" || !part.contains("text") ||
         !part["text"].is_string())
       throw RequestError("messages", "only parts of type \"text\" are supported in a message's content");
@@ -45,8 +46,8 @@ std::string message_text(const Json& content) {
   return text;
 }
 
-void store_messages(CompletionRequest& request, const Json& value) {
-  for (const Json& message : value) {
+void store_messages(CompletionRequest& request, const json& value) {
+  for (const json& message : value) {
     if (!message.is_object() || !message.contains("role") || !message["role"].is_string() ||
         !message.contains("content"))
       throw RequestError("messages", "every message must be an object with a role and a content");
@@ -54,13 +55,13 @@ void store_messages(CompletionRequest& request, const Json& value) {
     if (role != "system" && role != "developer" && role != "user" && role != "assistant")
       throw RequestError("messages",
                          fmt::format("a message's role must be system, developer, user or assistant, got {}",
-                                     message["role"].dump(-1, ' ', true, Json::error_handler_t::replace)));
+                                     message["role"].dump(-1, ' ', true, json::error_handler_t::replace)));
     request.messages.push_back({role == "developer" ? "system" : role, message_text(message["content"])});
   }
   if (request.messages.empty()) throw RequestError("messages", "messages must hold at least one message");
 }
 
-void store_stream_options(CompletionRequest& request, const Json& value) {
+void store_stream_options(CompletionRequest& request, const json& value) {
   for (const auto& [name, option] : value.items()) {
     if (name != "include_usage" || !option.is_boolean())
       throw RequestError("stream_options", "stream_options takes include_usage, true or false, only");
@@ -69,7 +70,7 @@ void store_stream_options(CompletionRequest& request, const Json& value) {
 }
 
 /// Of completions: how many of the most likely tokens; of chat: whether any are told.
-void store_logprob_count(CompletionRequest& request, const Json& value) {
+void store_logprob_count(CompletionRequest& request, const json& value) {
   request.logprobs = true;
   request.top_logprobs = value;
 }
@@ -86,7 +87,7 @@ const Field kFields[] = {
      .chat = false,
      .required = true,
      .help = "the text to continue; the parts of an array are joined",
-     .store = [](CompletionRequest& request, const Json& value) { request.prompt = joined(value); }},
+     .store = [](CompletionRequest& request, const json& value) { request.prompt = joined(value); }},
     {.name = "messages",
      .type = FieldType::messages,
      .completions = false,
@@ -157,7 +158,7 @@ const Field kFields[] = {
      .type = FieldType::texts,
      .help = "end before the first of these texts",
      .store =
-         [](CompletionRequest& request, const Json& value) {
+         [](CompletionRequest& request, const json& value) {
            request.stop = value.get<std::vector<std::string>>();
            if (request.stop.size() > 16 || std::ranges::any_of(request.stop, &std::string::empty))
              throw RequestError("stop", "stop takes at most 16 texts, none of them empty");
@@ -209,7 +210,7 @@ const Field kFields[] = {
      .type = FieldType::number,
      .max = 1,
      .help = "of the policy, as a share of the range of ranks, above 0 and below 1",
-     .store = [](CompletionRequest& request, const Json& value) { request.mean_rank = value.get<double>(); }},
+     .store = [](CompletionRequest& request, const json& value) { request.mean_rank = value.get<double>(); }},
     {.name = "trace",
      .type = FieldType::boolean,
      .initial = "false",
@@ -227,19 +228,26 @@ bool stands_in(const Field& field, Endpoint endpoint) {
   return endpoint == Endpoint::chat ? field.chat : field.completions;
 }
 
-bool is_valid_text(const Json& value) {
+std::vector<std::string_view> field_names(Endpoint endpoint) {
+  std::vector<std::string_view> names;
+  for (const Field& field : kFields)
+    if (stands_in(field, endpoint)) names.push_back(field.name);
+  return names;
+}
+
+bool is_valid_text(const json& value) {
   const std::string& text = value.get_ref<const std::string&>();
   return text::find_invalid_utf8(text) >= text.size();
 }
 
-bool is_in_range(const Field& field, const Json& value) {
+bool is_in_range(const Field& field, const json& value) {
   if (!value.is_number()) return false;
   const double number = value;
   const double max = field.max == 0 ? kMost : field.max;
   return std::isfinite(number) && number >= field.min && number <= max;
 }
 
-bool fits(const Field& field, const Json& value) {
+bool fits(const Field& field, const json& value) {
   switch (field.type) {
     case FieldType::text:
       return value.is_string() && is_valid_text(value);
@@ -251,7 +259,7 @@ bool fits(const Field& field, const Json& value) {
       return value.is_boolean();
     case FieldType::texts:
       return (value.is_string() && is_valid_text(value)) ||
-             (value.is_array() && std::ranges::all_of(value, [](const Json& part) {
+             (value.is_array() && std::ranges::all_of(value, [](const json& part) {
                 return part.is_string() && is_valid_text(part);
               }));
     case FieldType::messages:
@@ -259,23 +267,23 @@ bool fits(const Field& field, const Json& value) {
     case FieldType::object:
       return value.is_object();
     case FieldType::ignored:
-      return value == Json::parse(field.initial.empty() ? "null" : field.initial);
+      return value == json::parse(field.initial.empty() ? "null" : field.initial);
   }
   return false;
 }
 
-void read_field(const Field& field, const Json& value, CompletionRequest& request) {
+void read_field(const Field& field, const json& value, CompletionRequest& request) {
   if (value.is_null() && !field.required) return;  // as if it were not there
   if (!fits(field, value)) {
     if (field.type == FieldType::ignored)
       throw RequestError(field.name, fmt::format("{} is not supported; leave it out", field.name));
     throw RequestError(field.name,
                        fmt::format("{} must be {}, got {}", field.name, field_range(field),
-                                   value.dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 80)));
+                                   value.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 80)));
   }
   if (!field.store) return;
   if (field.type == FieldType::texts && value.is_string()) {
-    field.store(request, Json::array({value}));
+    field.store(request, json::array({value}));
   } else {
     field.store(request, value);
   }
@@ -313,24 +321,25 @@ std::string field_range(const Field& field) {
 }
 
 CompletionRequest parse_completion(std::string_view body, Endpoint endpoint) {
-  const auto shallow = [](int depth, Json::parse_event_t, Json&) {
+  const auto shallow = [](int depth, json::parse_event_t, json&) {
     if (depth > 16) throw RequestError({}, "the body is nested too deeply");
     return true;
   };
-  const Json json = Json::parse(body, shallow, /*allow_exceptions=*/false);
-  if (!json.is_object()) throw RequestError({}, "the body must be a JSON object");
+  const json given = json::parse(body, shallow, /*allow_exceptions=*/false);
+  if (!given.is_object()) throw RequestError({}, "the body must be a JSON object");
   CompletionRequest request;
-  for (const auto& [name, value] : json.items()) {
+  for (const auto& [name, value] : given.items()) {
     const auto* field = std::ranges::find_if(
         kFields, [&, &wanted = name](const Field& f) { return f.name == wanted && stands_in(f, endpoint); });
-    if (field == std::end(kFields))
-      throw RequestError(
-          name.substr(0, 80),
-          fmt::format("there is no field \"{}\" here (docs/api.md lists them)", name.substr(0, 80)));
+    if (field == std::end(kFields)) {
+      const std::string shown = name.substr(0, 80);
+      throw RequestError(shown, fmt::format("there is no field \"{}\" here{} (docs/api.md lists them)", shown,
+                                            did_you_mean(shown, field_names(endpoint))));
+    }
     read_field(*field, value, request);
   }
   for (const Field& field : kFields) {
-    if (field.required && stands_in(field, endpoint) && !json.contains(field.name))
+    if (field.required && stands_in(field, endpoint) && !given.contains(field.name))
       throw RequestError(field.name, fmt::format("{} is missing: {}", field.name, field.help));
   }
   if (request.top_logprobs > 0 && !request.logprobs)

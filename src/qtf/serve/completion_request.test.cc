@@ -68,7 +68,7 @@ const Bad kBad[] = {
     {Endpoint::completions, R"({"prompt":"a","stream_options":{"x":1}})", "stream_options", "include_usage"},
     {Endpoint::completions, R"({"prompt":"a","best_of":2})", "best_of", "not supported"},
     {Endpoint::completions, R"({"prompt":"a","frequency_penalty":1})", "frequency_penalty", "not supported"},
-    {Endpoint::completions, R"({"prompt":"a","tempature":1})", "tempature", "no field"},
+    {Endpoint::completions, R"({"prompt":"a","tempature":1})", "tempature", "temperature"},
     {Endpoint::completions, R"({"messages":[]})", "messages", "no field"},
     {Endpoint::completions, R"({"prompt":"a","logprobs":true})", "logprobs", "an integer from 0 to 20"},
     {Endpoint::chat, R"({"messages":[]})", "messages", "at least one"},
