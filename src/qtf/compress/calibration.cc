@@ -1,6 +1,7 @@
 #include "qtf/compress/calibration.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "qtf/base/error.h"
 #include "qtf/base/random.h"
@@ -23,9 +24,7 @@ class Calibrator {
   Calibrator(const model::Transformer<float>& model, const Sequences& text, ThreadPool& pool)
       : model_(model), text_(text), pool_(pool), workers_(static_cast<size_t>(pool.size())) {
     const model::ModelConfig& config = model.config();
-    result_ = empty_calibration(config);
-    result_.tokens = text.rows();
-    for (const int32_t token : text.tokens) ++result_.token_counts[static_cast<size_t>(token)];
+    sums_ = empty_moments<SecondMoment>(config);
     for (Worker& worker : workers_) {
       for (size_t i = 0; i < model.blocks().size(); ++i) worker.blocks.push_back(capturing_block(model, i));
       worker.ignored.assign(static_cast<size_t>(3 * std::max(config.width, config.feed_forward)), 0.0f);
@@ -37,10 +36,29 @@ class Calibrator {
       const ArenaScope scope(shared_);
       pass(run);
     }
-    return std::move(result_);
+    return means();
   }
 
  private:
+  /// Each sum goes when its mean is made.
+  Calibration means() {
+    Calibration result;
+    result.tokens = text_.rows();
+    result.token_counts.assign(static_cast<size_t>(model_.config().vocabulary), 0);
+    for (const int32_t token : text_.tokens) ++result.token_counts[static_cast<size_t>(token)];
+    const auto mean = [&](SecondMoment& sum) {
+      return mean_of(std::exchange(sum, SecondMoment()), result.tokens);
+    };
+    result.embedding_gradients = mean(sums_.embedding_gradients);
+    result.hidden = mean(sums_.hidden);
+    for (BlockMoments<SecondMoment>& block : sums_.blocks) {
+      BlockMoments<MeanMoment>& to = result.blocks.emplace_back();
+      for (size_t s = 0; s < kSites; ++s) to.inputs[s] = mean(block.inputs[s]);
+      for (SecondMoment& sum : block.gradients) to.gradients.push_back(mean(sum));
+    }
+    return result;
+  }
+
   /// One worker's share of a run, from its forward pass to the end of its backward pass.
   struct Worker {
     Arena arena;
@@ -58,7 +76,7 @@ class Calibrator {
 
   BlockCapture allocate_capture(int64_t rows) {
     BlockCapture capture;
-    const BlockMoments& moments = result_.blocks.front();
+    const BlockMoments<SecondMoment>& moments = sums_.blocks.front();
     for (size_t s = 0; s < kSites; ++s) capture.inputs[s] = shared(rows, moments.inputs[s].size);
     for (const SecondMoment& m : moments.gradients) capture.gradients.push_back(shared(rows, m.size));
     return capture;
@@ -73,7 +91,7 @@ class Calibrator {
       worker.share = share_of(text_, run, w, pool_.size());
       if (worker.share.rows > 0) forward(worker, run, hidden);
     });
-    updates.add(hidden, result_.hidden);
+    updates.add(hidden, sums_.hidden);
     updates.run(pool_);
     const BlockCapture capture = allocate_capture(run.rows);
     for (size_t i = model_.blocks().size(); i-- > 0;) {
@@ -81,16 +99,16 @@ class Calibrator {
         Worker& worker = workers_[static_cast<size_t>(w)];
         if (worker.share.rows > 0) backward(worker, i, worker.share.row - run.row, capture);
       });
-      for (size_t s = 0; s < kSites; ++s) updates.add(capture.inputs[s], result_.blocks[i].inputs[s]);
+      for (size_t s = 0; s < kSites; ++s) updates.add(capture.inputs[s], sums_.blocks[i].inputs[s]);
       for (size_t m = 0; m < capture.gradients.size(); ++m)
-        updates.add(capture.gradients[m], result_.blocks[i].gradients[m]);
+        updates.add(capture.gradients[m], sums_.blocks[i].gradients[m]);
       updates.run(pool_);
     }
     for (Worker& worker : workers_) {
       if (worker.share.rows == 0) continue;
       copy(worker.dx.data, hidden.row_block(worker.share.row - run.row, worker.share.rows));
     }
-    updates.add(hidden, result_.embedding_gradients);
+    updates.add(hidden, sums_.embedding_gradients);
     updates.run(pool_);
     for (Worker& worker : workers_) worker.arena.release({});
   }
@@ -163,7 +181,7 @@ class Calibrator {
   ThreadPool& pool_;
   std::vector<Worker> workers_;
   Arena shared_;
-  Calibration result_;
+  ModelMoments<SecondMoment> sums_;
 };
 
 }  // namespace

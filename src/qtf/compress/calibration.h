@@ -21,25 +21,31 @@ constexpr int kSites = 4;
 /// The site of a block's map (in linear_maps() order within the block).
 Site site_of(model::Family family, int64_t map_in_block);
 
+template <class Moment>
 struct BlockMoments {
-  std::array<SecondMoment, kSites> inputs;
-  std::vector<SecondMoment> gradients;  ///< by each map's outputs
+  std::array<Moment, kSites> inputs;
+  std::vector<Moment> gradients;  ///< by each map's outputs
 };
 
-/// Sums over `tokens` tokens. Gradients are of Σ nats of targets drawn from the model's own predictions, so
+template <class Moment>
+struct ModelMoments {
+  Moment embedding_gradients;  ///< by the embedding's output
+  Moment hidden;               ///< inputs of the head
+  std::vector<BlockMoments<Moment>> blocks;
+};
+
+/// Means over `tokens` tokens. Gradients are of Σ nats of targets drawn from the model's own predictions, so
 /// that E[g·gᵀ] is the Fisher information: a change Δy of a map's output costs ½·Δyᵀ·E[g·gᵀ]·Δy nats of
 /// KL(model ‖ changed model) (Martens and Grosse 2015).
-struct Calibration {
+struct Calibration : ModelMoments<MeanMoment> {
   int64_t tokens = 0;
   std::string text_sha256;            ///< of the text, hexadecimal
   std::vector<int64_t> token_counts;  ///< [V], in the whole text
-  SecondMoment embedding_gradients;   ///< by the embedding's output
-  SecondMoment hidden;                ///< inputs of the head
-  std::vector<BlockMoments> blocks;
 };
 
 /// Zero moments of the sizes that a model has.
-Calibration empty_calibration(const model::ModelConfig& config);
+template <class Moment>
+ModelMoments<Moment> empty_moments(const model::ModelConfig& config);
 
 /// Passes the text through a dense model, forward and backward. `model` is prepared for inference and has no
 /// shapes. The same bits for any number of threads. token_counts are counted from `text` alone.

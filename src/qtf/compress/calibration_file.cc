@@ -1,4 +1,4 @@
-#include <nlohmann/json.hpp>
+#include <cmath>
 
 #include "qtf/base/error.h"
 #include "qtf/base/parse.h"
@@ -12,8 +12,8 @@ namespace {
 constexpr const char* kFormat = "qtf calibration 1";
 
 /// Every moment with its name in the file.
-template <class CalibrationType, class Visit>
-void visit_moments(CalibrationType& calibration, const Visit& visit) {
+template <class Moments, class Visit>
+void visit_moments(Moments& calibration, const Visit& visit) {
   visit("embedding.gradients", calibration.embedding_gradients);
   visit("hidden", calibration.hidden);
   for (size_t b = 0; b < calibration.blocks.size(); ++b) {
@@ -27,22 +27,24 @@ void visit_moments(CalibrationType& calibration, const Visit& visit) {
 
 }  // namespace
 
-Calibration empty_calibration(const model::ModelConfig& config) {
-  Calibration calibration;
-  calibration.embedding_gradients = SecondMoment(config.width);
-  calibration.hidden = SecondMoment(config.width);
-  calibration.token_counts.assign(static_cast<size_t>(config.vocabulary), 0);
-  calibration.blocks.resize(static_cast<size_t>(config.layers));
+template <class Moment>
+ModelMoments<Moment> empty_moments(const model::ModelConfig& config) {
+  ModelMoments<Moment> moments;
+  moments.embedding_gradients = Moment(config.width);
+  moments.hidden = Moment(config.width);
+  moments.blocks.resize(static_cast<size_t>(config.layers));
   std::vector<int64_t> seen(static_cast<size_t>(config.layers), 0);
   for (const model::MapSpec& map : model::linear_maps(config)) {
     if (map.layer < 0) continue;
-    BlockMoments& block = calibration.blocks[static_cast<size_t>(map.layer)];
+    BlockMoments<Moment>& block = moments.blocks[static_cast<size_t>(map.layer)];
     const Site site = site_of(config.family, seen[static_cast<size_t>(map.layer)]++);
-    block.inputs[static_cast<size_t>(site)] = SecondMoment(map.in);
+    block.inputs[static_cast<size_t>(site)] = Moment(map.in);
     block.gradients.emplace_back(map.out);
   }
-  return calibration;
+  return moments;
 }
+template ModelMoments<SecondMoment> empty_moments(const model::ModelConfig&);
+template ModelMoments<MeanMoment> empty_moments(const model::ModelConfig&);
 
 void save_calibration(const std::filesystem::path& file, const Calibration& calibration) {
   io::SafetensorsWriter writer;
@@ -51,13 +53,9 @@ void save_calibration(const std::filesystem::path& file, const Calibration& cali
   writer.set_metadata("text_sha256", calibration.text_sha256);
   writer.add("token_counts", {static_cast<int64_t>(calibration.token_counts.size())},
              std::span<const int64_t>(calibration.token_counts));
-  const double scale = 1 / static_cast<double>(calibration.tokens);
-  visit_moments(calibration, [&](const std::string& name, const SecondMoment& moment) {
-    std::vector<float> means;
-    means.reserve(moment.lower.size());
-    for (const double sum : moment.lower) means.push_back(static_cast<float>(sum * scale));
-    const auto size = static_cast<int64_t>(means.size());
-    writer.add_owned(name, {size}, std::move(means));
+  visit_moments(calibration, [&](const std::string& name, const MeanMoment& moment) {
+    writer.add(name, {static_cast<int64_t>(moment.lower.size())},
+               std::span<const float>(moment.lower.data(), moment.lower.size()));
   });
   writer.write(file);
 }
@@ -70,7 +68,8 @@ Calibration load_calibration(const std::filesystem::path& path, const model::Mod
   };
   if (text("format") != kFormat)
     throw_io_error(path.string(), "is no calibration: its format is '{}', not '{}'", text("format"), kFormat);
-  Calibration calibration = empty_calibration(config);
+  Calibration calibration{empty_moments<MeanMoment>(config), 0, {}, {}};
+  calibration.token_counts.assign(static_cast<size_t>(config.vocabulary), 0);
   calibration.text_sha256 = text("text_sha256");
   calibration.tokens = parse_count(text("tokens"), path.string() + ": tokens");
   const auto check = [&](const std::string& name, const io::TensorInfo& info, size_t expected) {
@@ -81,13 +80,11 @@ Calibration load_calibration(const std::filesystem::path& path, const model::Mod
   if (calibration.tokens < 1) throw_io_error(path.string(), "was made of no tokens");
   check("token_counts", file.at("token_counts"), calibration.token_counts.size());
   file.read(file.at("token_counts"), std::span<int64_t>(calibration.token_counts));
-  visit_moments(calibration, [&](const std::string& name, SecondMoment& moment) {
+  visit_moments(calibration, [&](const std::string& name, MeanMoment& moment) {
     check(name, file.at(name), moment.lower.size());
-    file.read(file.at(name), std::span<double>(moment.lower.data(), moment.lower.size()));
-    for (double& mean : moment.lower) {
+    file.read(file.at(name), std::span<float>(moment.lower.data(), moment.lower.size()));
+    for (const float mean : moment.lower)
       if (!std::isfinite(mean)) throw_io_error(path.string(), "{} holds NaN or infinity", name);
-      mean *= static_cast<double>(calibration.tokens);
-    }
   });
   for (const int64_t count : calibration.token_counts)
     if (count < 0 || count > calibration.tokens)

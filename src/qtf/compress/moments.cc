@@ -11,12 +11,23 @@ namespace {
 constexpr int64_t kStripe = 64;  // rows of a sum that one task computes
 }
 
-AlignedVector<double> SecondMoment::matrix(double scale) const {
+template <class T>
+AlignedVector<double> Triangle<T>::matrix(double scale) const {
   AlignedVector<double> full(static_cast<size_t>(size * size));
-  const double* from = lower.data();
+  const T* from = lower.data();
   for (int64_t i = 0; i < size; ++i)
-    for (int64_t j = 0; j <= i; ++j) full[i * size + j] = full[j * size + i] = scale * *from++;
+    for (int64_t j = 0; j <= i; ++j)
+      full[i * size + j] = full[j * size + i] = scale * static_cast<double>(*from++);
   return full;
+}
+template struct Triangle<float>;
+template struct Triangle<double>;
+
+MeanMoment mean_of(const SecondMoment& sum, int64_t tokens) {
+  MeanMoment mean(sum.size);
+  const double scale = 1 / static_cast<double>(tokens);
+  for (size_t i = 0; i < mean.lower.size(); ++i) mean.lower[i] = static_cast<float>(sum.lower[i] * scale);
+  return mean;
 }
 
 void MomentUpdates::split(ConstMatrix<float> a, ConstMatrix<float> b, double* sum, int64_t stride) {

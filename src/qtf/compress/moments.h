@@ -10,16 +10,24 @@
 
 namespace qtf::compress {
 
-/// Σ x·xᵀ over the rows x of what was added: the lower triangle, row after row.
-struct SecondMoment {
+/// The lower triangle of a symmetric matrix, row after row.
+template <class T>
+struct Triangle {
   int64_t size = 0;
-  AlignedVector<double> lower;
+  AlignedVector<T> lower;
 
-  explicit SecondMoment(int64_t n = 0) : size(n), lower(static_cast<size_t>(n * (n + 1) / 2), 0.0) {}
+  explicit Triangle(int64_t n = 0) : size(n), lower(static_cast<size_t>(n * (n + 1) / 2), T{0}) {}
 
   /// The whole matrix [size, size], times `scale`.
-  AlignedVector<double> matrix(double scale) const;
+  AlignedVector<double> matrix(double scale = 1) const;
 };
+
+/// Σ x·xᵀ over the rows x of what was added.
+using SecondMoment = Triangle<double>;
+/// E[x·xᵀ], as it is kept: half the size, and no less than the products' fp32 gives.
+using MeanMoment = Triangle<float>;
+
+MeanMoment mean_of(const SecondMoment& sum, int64_t tokens);
 
 /// Σ a·bᵀ over pairs of rows.
 struct CrossMoment {

@@ -25,23 +25,22 @@ size_t WeightMetrics::map_in_block(size_t map) const {
   return (map - 1) % calibration_.blocks.front().gradients.size();
 }
 
-const BlockMoments& WeightMetrics::block(size_t map) const {
+const BlockMoments<MeanMoment>& WeightMetrics::block(size_t map) const {
   return calibration_.blocks[(map - 1) / calibration_.blocks.front().gradients.size()];
 }
 
 AlignedVector<double> WeightMetrics::column_moment(size_t map) const {
   const model::MapSpec& spec = original_.layout().maps[map].spec;
-  const double scale = 1 / static_cast<double>(calibration_.tokens);
-  if (spec.part == model::MapPart::head) return calibration_.hidden.matrix(scale);
+  if (spec.part == model::MapPart::head) return calibration_.hidden.matrix();
   if (spec.part == model::MapPart::embedding) {
-    if (!original_.config().tied) return calibration_.embedding_gradients.matrix(scale);
-    AlignedVector<double> sum = calibration_.hidden.matrix(scale);
-    const AlignedVector<double> own = calibration_.embedding_gradients.matrix(scale);
+    if (!original_.config().tied) return calibration_.embedding_gradients.matrix();
+    AlignedVector<double> sum = calibration_.hidden.matrix();
+    const AlignedVector<double> own = calibration_.embedding_gradients.matrix();
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += own[i];
     return sum;
   }
   const Site site = site_of(original_.config().family, static_cast<int64_t>(map_in_block(map)));
-  return block(map).inputs[static_cast<size_t>(site)].matrix(scale);
+  return block(map).inputs[static_cast<size_t>(site)].matrix();
 }
 
 bool WeightMetrics::weighs_columns(size_t map) const {
@@ -59,9 +58,8 @@ Metric WeightMetrics::columns(size_t map) const {
 Metric WeightMetrics::rows(size_t map) const {
   const model::MapSpec& spec = original_.layout().maps[map].spec;
   if (!options_.method->sensitivity) return Metric(spec.out);
-  const double scale = 1 / static_cast<double>(calibration_.tokens);
   if (spec.layer >= 0) {
-    const AlignedVector<double> moment = block(map).gradients[map_in_block(map)].matrix(scale);
+    const AlignedVector<double> moment = block(map).gradients[map_in_block(map)].matrix();
     return Metric::from_matrix(ConstMatrix<double>(moment.data(), spec.out, spec.out),
                                options_.gradient_shrinkage);
   }

@@ -25,7 +25,7 @@ class WeightMetrics {
   AlignedVector<double> column_moment(size_t map) const;
 
  private:
-  const BlockMoments& block(size_t map) const;
+  const BlockMoments<MeanMoment>& block(size_t map) const;
   size_t map_in_block(size_t map) const;
 
   const model::Transformer<float>& original_;

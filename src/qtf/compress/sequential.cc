@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "qtf/compress/captured_map.h"
 #include "qtf/compress/metric.h"
 #include "qtf/kernels/softmax.h"
 #include "qtf/tensor/gemm.h"
@@ -119,71 +120,87 @@ std::vector<StageMoments> SideBySide::collect(int64_t width, bool residual, cons
 }
 
 std::vector<StageMoments> SideBySide::stage(size_t block, Site site) {
+  if (site >= Site::up && !in_middle_) {
+    advance_part(block, Site::qkv, Site::attention_out);
+    in_middle_ = true;
+  }
   const nn::Block<float>& b = original_.blocks()[block];
   const bool residual = site == Site::attention_out || site == Site::down;
   const int64_t width = site == Site::down            ? b.down.in()
                         : site == Site::attention_out ? b.attention_out.in()
                                                       : original_.config().width;
+  const Reader original = reader(original_, block, site), compressed = reader(compressed_, block, site);
   return collect(width, residual, [&](const SequenceRun& share, const View& view, Arena& arena) {
-    fill(share, block, site, view, arena);
+    const auto stream_of = [&](size_t k) { return stream(k).row_block(share.row, share.rows); };
+    read_site(original, share, 0, stream_of(0), view.original, arena);
+    for (size_t k = 0; k < levels(); ++k) {
+      read_site(compressed, share, level_number(k), stream_of(k + 1), view.compressed[k], arena);
+      const Matrix<float>& shortfall = view.shortfall[k];
+      for (int64_t i = 0; i < shortfall.rows * shortfall.cols; ++i)
+        shortfall.data[i] = stream_of(0).data[i] - stream_of(k + 1).data[i];
+    }
   });
 }
 
-void SideBySide::fill(const SequenceRun& share, size_t block, Site site, const View& view,
-                      Arena& arena) const {
-  const ArenaScope scope(arena);
-  const int64_t width = original_.config().width;
-  const auto stream = [&](size_t k) { return streams_[k].data() + share.row * width; };
-  const float* original = read_site(original_, share, block, site, 0, stream(0), view.original, arena);
-  for (size_t k = 0; k < levels(); ++k) {
-    const ArenaScope level_scope(arena);
-    const float* compressed =
-        read_site(compressed_, share, block, site, level_number(k), stream(k + 1), view.compressed[k], arena);
-    const Matrix<float>& shortfall = view.shortfall[k];
-    for (int64_t i = 0; i < shortfall.rows * shortfall.cols; ++i)
-      shortfall.data[i] = original[i] - compressed[i];
-  }
+SideBySide::Reader SideBySide::reader(const model::Transformer<float>& model, size_t block, Site site) {
+  const nn::Block<float>& whole = model.blocks()[block];
+  const Site last = site >= Site::up ? Site::up : Site::qkv;
+  return {model, site, part_of(whole, last, last)};
 }
 
-const float* SideBySide::read_site(const model::Transformer<float>& model, const SequenceRun& share,
-                                   size_t block, Site site, int level, const float* x, Matrix<float> to,
-                                   Arena& arena) const {
-  const int64_t width = original_.config().width;
-  const nn::Block<float>& b = model.blocks()[block];
-  const ConstMatrix<float> input(x, share.rows, width);
-  if (site == Site::qkv) {
-    nn::norm_forward<float>(b.attention_norm, input, to,
-                            arena.allocate<float>(b.attention_norm.stats_size(share.rows)));
-    return x;
+namespace {
+
+/// What goes with a part of a block that has no attention.
+nn::BlockSpec<float> without_heads(nn::BlockSpec<float> spec) {
+  spec.heads = spec.kv_heads = 0;
+  return spec;
+}
+
+}  // namespace
+
+void SideBySide::read_site(const Reader& reader, const SequenceRun& share, int level, ConstMatrix<float> x,
+                           Matrix<float> to, Arena& arena) const {
+  const ArenaScope scope(arena);
+  const nn::Block<float>& block = reader.block;
+  if (reader.site == Site::qkv || reader.site == Site::up) {
+    const nn::Norm<float>& norm = reader.site == Site::qkv ? block.attention_norm : block.feed_forward_norm;
+    return nn::norm_forward<float>(norm, x, to, arena.allocate<float>(norm.stats_size(share.rows)));
   }
+  const bool attends = reader.site == Site::attention_out;
+  const nn::BlockSpec<float>& spec = reader.model.block_spec();
   nn::BlockSaved<float> saved;
   const auto segments = segments_of(text_, share);
-  const Matrix<float> y(arena.allocate<float>(share.rows * width), share.rows, width);
-  nn::block_forward<float>(b, model.block_spec(), pass_over(segments, share.rows, level),
-                           static_cast<int64_t>(block), input, y, &saved, arena);
-  const float* from = site == Site::attention_out ? saved.attended
-                      : site == Site::up          ? saved.norm2
-                                                  : saved.hidden;
-  std::copy_n(from, to.rows * to.cols, to.data);
-  return site == Site::down ? saved.x_mid : x;
+  const Matrix<float> y(arena.allocate<float>(x.rows * x.cols), x.rows, x.cols);
+  nn::block_forward<float>(block, attends ? spec : without_heads(spec),
+                           pass_over(segments, share.rows, level), 0, x, y, &saved, arena);
+  std::copy_n(attends ? saved.attended : saved.hidden, to.rows * to.cols, to.data);
 }
 
 void SideBySide::advance(size_t block) {
-  advance_original(block);
-  advance_compressed(block);
+  advance_part(block, in_middle_ ? Site::up : Site::qkv, Site::down);
+  in_middle_ = false;
+}
+
+void SideBySide::advance_part(size_t block, Site first, Site last) {
+  const bool attends = first == Site::qkv;
+  advance(original_, part_of(original_.blocks()[block], first, last), attends, 0, streams_[0]);
+  const nn::Block<float> part = part_of(compressed_.blocks()[block], first, last);
+  for (size_t k = 0; k < levels(); ++k) advance(compressed_, part, attends, level_number(k), streams_[k + 1]);
 }
 
 void SideBySide::advance_original(size_t block) {
-  advance(original_, block, 0, streams_[0]);
+  advance(original_, original_.blocks()[block], true, 0, streams_[0]);
 }
 
 void SideBySide::advance_compressed(size_t block) {
-  for (size_t k = 0; k < levels(); ++k) advance(compressed_, block, level_number(k), streams_[k + 1]);
+  for (size_t k = 0; k < levels(); ++k)
+    advance(compressed_, compressed_.blocks()[block], true, level_number(k), streams_[k + 1]);
 }
 
-void SideBySide::advance(const model::Transformer<float>& model, size_t block, int level,
-                         AlignedVector<float>& stream) {
+void SideBySide::advance(const model::Transformer<float>& model, const nn::Block<float>& block, bool attends,
+                         int level, AlignedVector<float>& stream) {
   const int64_t width = original_.config().width;
+  const nn::BlockSpec<float> spec = attends ? model.block_spec() : without_heads(model.block_spec());
   for (const SequenceRun& run : runs_of(text_, kRunRows)) {
     pool_.run([&](int w) {
       const SequenceRun share = share_of(text_, run, w, pool_.size());
@@ -193,9 +210,8 @@ void SideBySide::advance(const model::Transformer<float>& model, size_t block, i
       const auto segments = segments_of(text_, share);
       const Matrix<float> y(arena.allocate<float>(share.rows * width), share.rows, width);
       float* x = stream.data() + share.row * width;
-      nn::block_forward<float>(model.blocks()[block], model.block_spec(),
-                               pass_over(segments, share.rows, level), static_cast<int64_t>(block),
-                               {x, share.rows, width}, y, nullptr, arena);
+      nn::block_forward<float>(block, spec, pass_over(segments, share.rows, level), 0, {x, share.rows, width},
+                               y, nullptr, arena);
       std::copy_n(y.data, share.rows * width, x);
     });
   }

@@ -25,17 +25,19 @@ StageMoments mean_of(std::span<const StageMoments> moments);
 AlignedVector<double> corrected_weight(ConstMatrix<float> w, const StageMoments& moments, double ridge);
 
 /// Walks through both models, the compressed one once a nested level, the smallest first. Call stage() for
-/// the four sites of block 0 in order, giving the compressed model its maps of a site (prepared for
-/// inference) before the next; then advance(), and so on.
+/// those of the four sites of block 0 that matter, in order, giving the compressed model its maps of a site
+/// (prepared for inference) before the next; then advance(), and so on.
 class SideBySide {
  public:
   /// Both embeddings must be ready. Both models live as long as this.
   SideBySide(const model::Transformer<float>& original, const model::Transformer<float>& compressed,
              const Sequences& text, ThreadPool& pool);
 
-  /// A level each.
+  /// A level each. The first of the feed-forward sites takes all streams to the block's middle, so that its
+  /// attention is passed once.
   std::vector<StageMoments> stage(size_t block, Site site);
-  /// Takes all residual streams through a finished block; or the original's, or the levels' alone.
+  /// Takes all residual streams to the end of a block; or the original's, or the levels' alone, through all
+  /// of it.
   void advance(size_t block);
   void advance_original(size_t block);
   void advance_compressed(size_t block);
@@ -56,13 +58,21 @@ class SideBySide {
     Matrix<float> original;
     std::vector<Matrix<float>> compressed, shortfall;
   };
-  void fill(const SequenceRun& share, size_t block, Site site, const View& view, Arena& arena) const;
-  /// Fills `to` with the site's inputs; returns the residual stream that the site's output is added to.
-  const float* read_site(const model::Transformer<float>& model, const SequenceRun& share, size_t block,
-                         Site site, int level, const float* x, Matrix<float> to, Arena& arena) const;
+  /// A model's block up to a site, whose inputs it computes.
+  struct Reader {
+    const model::Transformer<float>& model;
+    Site site;
+    nn::Block<float> block;
+  };
+  static Reader reader(const model::Transformer<float>& model, size_t block, Site site);
+  /// Fills `to` with the site's inputs, x[rows, D] being the residual stream that its output is added to.
+  void read_site(const Reader& reader, const SequenceRun& share, int level, ConstMatrix<float> x,
+                 Matrix<float> to, Arena& arena) const;
   template <class Fill>
   std::vector<StageMoments> collect(int64_t width, bool residual, const Fill& fill);
-  void advance(const model::Transformer<float>& model, size_t block, int level, AlignedVector<float>& stream);
+  void advance_part(size_t block, Site first, Site last);
+  void advance(const model::Transformer<float>& model, const nn::Block<float>& block, bool attends, int level,
+               AlignedVector<float>& stream);
 
   const model::Transformer<float>& original_;
   const model::Transformer<float>& compressed_;
@@ -70,6 +80,7 @@ class SideBySide {
   ThreadPool& pool_;
   std::vector<AlignedVector<float>> streams_;  ///< [tokens, D]: of the original, then of each level
   std::vector<Arena> arenas_;
+  bool in_middle_ = false;  ///< of a block: its attention is done, its feed-forward layer is not
 };
 
 /// Mean KL(original ‖ compressed) in nats/token over the sequences.
