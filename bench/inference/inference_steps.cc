@@ -13,6 +13,7 @@
 #include "qtf/kernels/softmax.h"
 #include "qtf/kernels/vector.h"
 #include "qtf/model/inference.h"
+#include "qtf/model/config_file.h"
 #include "qtf/model/model_folder.h"
 
 namespace {

@@ -15,20 +15,6 @@
 
 namespace qtf::model {
 
-/// Text of config.json. `dtype`: of the weights beside it (F32, F16 or BF16), for other programs.
-std::string config_to_json(const ModelConfig& config, const std::string& tokenizer_fingerprint,
-                           io::DType dtype = io::DType::f32);
-
-/// What config.json says beyond the ModelConfig.
-struct ConfigFile {
-  ModelConfig config;
-  std::string tokenizer_fingerprint;  ///< empty: none recorded
-};
-
-/// Reads config.json's text; `place` names it in errors. Throws IoError for what is not such a file,
-/// InputError for families, versions or sizes that are not supported (naming what is).
-ConfigFile config_from_json(std::string_view text, const std::string& place);
-
 /// Writes config.json and the tokenizer's files into a folder (made if missing).
 void save_description(const std::filesystem::path& folder, const ModelConfig& config,
                       const text::Tokenizer& tokenizer);

@@ -4,7 +4,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/model/config.h"
-#include "qtf/model/model_folder.h"
+#include "qtf/model/config_file.h"
 #include "qtf/model/parameters.h"
 
 namespace qtf::model {

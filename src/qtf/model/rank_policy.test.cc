@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
-#include "qtf/model/model_folder.h"
+#include "qtf/model/config_file.h"
 #include "qtf/model/small_model.h"
 
 namespace qtf::model {
