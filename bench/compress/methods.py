@@ -81,23 +81,22 @@ def spread(labels, gap, bottom):
 
 
 def svg(dense, rows, title):
-    """Perplexity (log scale) against parameters: a line a method, healed ones whole, training-free ones dashed."""
-    width, height, left, right, top, bottom = 760, 440, 64, 170, 64, 56
-    sizes = [r["parameters"] for r in rows] + [dense["parameters"]]
+    """Perplexity (log scale) against parameters, the original on the left: a line a method, healed ones whole,
+    training-free ones dashed. Labels stand where the lines end, which is where they differ."""
+    width, height, left, right, top, bottom = 760, 440, 64, 206, 68, 56
     logs = [math.log(r["perplexity"]) for r in rows + [dense]]
-    pad = 0.05 * (max(logs) - min(logs))
+    pad = 0.06 * (max(logs) - min(logs))
     low, high = min(logs) - pad, max(logs) + pad
-    most = max(sizes) * 1.02
-    least = min(sizes) * 0.85
-    x = lambda p: left + (width - left - right) * (p - least) / (most - least)
+    smallest = math.log(dense["parameters"] / min(r["parameters"] for r in rows)) * 1.02
+    x = lambda p: left + 12 + (width - left - right - 12) * math.log(dense["parameters"] / p) / smallest
     y = lambda ppl: top + (height - bottom - top) * (high - math.log(ppl)) / (high - low)
+    both = any(r["healed"] for r in rows)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
              'font-family="system-ui, -apple-system, Segoe UI, sans-serif" font-size="13">',
-             f'<rect width="{width}" height="{height}" rx="10" fill="#fff"/>',
-             f'<text x="{left}" y="28" font-size="16" font-weight="600" fill="#1f2328">{title}</text>',
-             f'<text x="{left}" y="46" fill="#59636e">perplexity (log scale) against stored parameters; '
-             + ('whole lines are healed, dashed ones training-free' if any(r["healed"] for r in rows) else
-                'training-free') + '</text>']
+             f'<rect x="1" y="1" width="{width - 2}" height="{height - 2}" rx="10" fill="#fff" stroke="#d1d9e0"/>',
+             f'<text x="24" y="30" font-size="16" font-weight="600" fill="#1f2328">{title}</text>',
+             '<text x="24" y="49" fill="#59636e">perplexity (log scale) against stored parameters; '
+             + ('whole lines are healed, dashed ones training-free' if both else 'training-free') + '</text>']
     for ppl in ticks(math.exp(low), math.exp(high), 6):
         parts.append(f'<path d="M{left} {y(ppl):.1f}H{width - right}" stroke="#eaeef2"/>')
         parts.append(f'<text x="{left - 10}" y="{y(ppl) + 4:.1f}" text-anchor="end" fill="#59636e">{ppl:g}</text>')
@@ -106,22 +105,25 @@ def svg(dense, rows, title):
         parts.append(f'<path d="M{x(p):.1f} {top}V{height - bottom}" stroke="#f3f5f7"/>')
         size = f"{p / 1e6:.2f} M" if p >= 1e6 else f"{p / 1e3:.0f} k"
         parts.append(f'<text x="{x(p):.1f}" y="{height - bottom + 20}" text-anchor="middle" fill="#59636e">{size}</text>')
-        parts.append(f'<text x="{x(p):.1f}" y="{height - bottom + 37}" text-anchor="middle" fill="#8c959f" '
+        parts.append(f'<text x="{x(p):.1f}" y="{height - bottom + 37}" text-anchor="middle" fill="#6e7781" '
                      f'font-size="11">{"dense" if ratio == 1 else f"{ratio:g}x smaller"}</text>')
-    parts.append(f'<path d="M{left} {y(dense["perplexity"]):.1f}H{width - right}" stroke="#1f2328" stroke-opacity=".45" '
+    start = (x(dense["parameters"]), y(dense["perplexity"]))
+    parts.append(f'<path d="M{start[0]:.1f} {start[1]:.1f}H{width - right}" stroke="#1f2328" stroke-opacity=".45" '
                  'stroke-dasharray="2 4"/>')
-    labels = [(y(dense["perplexity"]), f'dense {dense["perplexity"]:.1f}', "#1f2328")]
+    labels = [(start[1], f'dense {dense["perplexity"]:.1f}', "#1f2328")]
     for method, healed in dict.fromkeys((r["method"], r["healed"]) for r in rows):
         color = COLORS.get(method, "#59636e")
-        points = sorted((r["parameters"], r["perplexity"]) for r in rows
-                        if (r["method"], r["healed"]) == (method, healed))
-        dash = "" if healed or not any(r["healed"] for r in rows) else ' stroke-dasharray="6 5" stroke-opacity=".75"'
-        path = " ".join(f"{'L' if k else 'M'}{x(a):.1f} {y(b):.1f}" for k, (a, b) in enumerate(points))
-        parts.append(f'<path d="{path}" fill="none" stroke="{color}" stroke-width="2.25" stroke-linejoin="round"{dash}/>')
+        points = sorted(((r["parameters"], r["perplexity"]) for r in rows
+                         if (r["method"], r["healed"]) == (method, healed)), reverse=True)
+        dash = ' stroke-dasharray="6 5" stroke-opacity=".75"' if both and not healed else ""
+        path = "".join(f"L{x(a):.1f} {y(b):.1f}" for a, b in points)
+        parts.append(f'<path d="M{start[0]:.1f} {start[1]:.1f}{path}" fill="none" stroke="{color}" stroke-width="2.25" '
+                     f'stroke-linejoin="round"{dash}/>')
         for a, b in points:
-            parts.append(f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="4" fill="{color if healed or not dash else "#fff"}" '
+            parts.append(f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="4" fill="{"#fff" if dash else color}" '
                          f'stroke="{color}" stroke-width="2"><title>{method}: {a} parameters, perplexity {b:.2f}</title></circle>')
-        labels.append((y(points[-1][1]), method + (", healed" if healed else ""), color))
+        labels.append((y(points[-1][1]), f"{method}{', healed' if healed else ''} {points[-1][1]:.1f}", color))
+    parts.append(f'<circle cx="{start[0]:.1f}" cy="{start[1]:.1f}" r="4.5" fill="#1f2328"/>')
     for at, text, color in spread(labels, 18, height - bottom):
         parts.append(f'<text x="{width - right + 12}" y="{at + 4:.1f}" fill="{color}" font-weight="500">{text}</text>')
     return "\n".join(parts + ["</svg>\n"])

@@ -65,6 +65,7 @@ std::vector<int64_t> target_sizes(const Arguments& arguments, int64_t dense) {
 
 // Tokens of a text that the report's figures are measured on.
 constexpr int64_t kMeasuredTokens = 16384;
+constexpr int64_t kTimedTokens = 4096;
 
 /// A text on which the models are compared.
 class MeasuringText {
@@ -86,27 +87,29 @@ class MeasuringText {
     }
   }
 
-  /// Once for the speed, and once beside the original, if that is another model.
+  /// The original's figures come from one pass; another model's beside the original, and its speed from some
+  /// of the text alone.
   MeasuredText measure(std::string model_name, int64_t parameters, const model::Transformer<float>& model,
                        int level, const model::Transformer<float>& original, ThreadPool& pool) const {
-    const train::Evaluation alone = evaluate(model, level, pool, nullptr);
+    const bool other = &model != &original;
+    const train::Evaluation whole =
+        evaluate(model, level, kMeasuredTokens, pool, other ? &original : nullptr);
+    const train::Evaluation timed = other ? evaluate(model, level, kTimedTokens, pool, nullptr) : whole;
     MeasuredText measured{std::move(model_name), name_};
     measured.parameters = parameters;
-    measured.perplexity = alone.perplexity();
-    measured.standard_error = alone.standard_error;
-    measured.tokens = alone.tokens, measured.context = alone.context, measured.stride = alone.stride;
-    measured.tokens_per_second = static_cast<double>(alone.tokens) / alone.seconds;
-    if (&model == &original) return measured;
-    const train::Evaluation beside = evaluate(model, level, pool, &original);
-    measured.kl_divergence = beside.kl_divergence, measured.same_top = beside.same_top;
+    measured.perplexity = whole.perplexity();
+    measured.standard_error = whole.standard_error;
+    measured.tokens = whole.tokens, measured.context = whole.context, measured.stride = whole.stride;
+    measured.tokens_per_second = static_cast<double>(timed.tokens) / timed.seconds;
+    if (other) measured.kl_divergence = whole.kl_divergence, measured.same_top = whole.same_top;
     return measured;
   }
 
  private:
-  train::Evaluation evaluate(const model::Transformer<float>& model, int level, ThreadPool& pool,
-                             const model::Transformer<float>* other) const {
+  train::Evaluation evaluate(const model::Transformer<float>& model, int level, int64_t max_tokens,
+                             ThreadPool& pool, const model::Transformer<float>* other) const {
     train::EvaluateOptions options;
-    options.max_tokens = kMeasuredTokens;
+    options.max_tokens = max_tokens;
     options.level = level;
     return file_ ? train::evaluate(model, {&*file_, 0, file_->size()}, options, pool, other)
                  : train::evaluate(model, documents_, options, pool, other);
@@ -238,6 +241,7 @@ void run_compress(const Arguments& arguments, const Streams& streams) {
   options.max_parameters = target_sizes(arguments, dense_parameters);
   if (options.method->kind != tt::ShapeKind::chain && options.max_parameters.size() > 1)
     throw_input_error("compress", "--method {} has no nested levels; chain has", options.method->name);
+  options.allocations = static_cast<int>(arguments.integer("--allocations"));
   if (arguments.given("--heal") != arguments.given("--heal-minutes"))
     throw UsageError("--heal FILE and --heal-minutes M belong together; give both");
   const CalibrationInput input = read_calibration(arguments, loaded, "compress");
@@ -369,6 +373,14 @@ const Command kCompressCommand{
                  .initial = "chain",
                  .help = "how maps are decomposed",
                  .choices = {"chain", "whitened-svd", "svd", "btt", "mpo"}},
+                {.name = "--allocations",
+                 .type = ValueType::integer,
+                 .value = "N",
+                 .initial = "1",
+                 .help = "how often ranks are allocated (chain): from the second time on by losses measured "
+                         "in the attempt before",
+                 .min = 1,
+                 .max = 4},
                 {.name = "--test", .value = "FILE", .help = "another text for the report's figures"},
                 {.name = "--heal",
                  .value = "FILE",

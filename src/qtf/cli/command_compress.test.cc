@@ -78,6 +78,13 @@ TEST_F(CompressCommand, StoredMomentsServeAnotherSizeWithoutTheText) {
   EXPECT_TRUE(third["texts"].empty());
 }
 
+TEST_F(CompressCommand, RanksMayBeAllocatedAgainByMeasuredLosses) {
+  const auto report = call_json(compress_call("again", {"--ratio", "2", "--allocations", "2"}));
+  EXPECT_LE(report["parameters"].get<int64_t>(), report["dense_parameters"].get<int64_t>() / 2);
+  call_json(compress_call("nested", {"--levels", "2,3", "--allocations", "2"}));
+  expect_refused({"--ratio", "2", "--allocations", "9"}, "--allocations");
+}
+
 TEST_F(CompressCommand, NestedSizesAreLevelsOfOneModel) {
   call_json(compress_call("nested", {"--levels", "1.5,2,3"}));
   for (const char* level : {"1", "2", "3"})

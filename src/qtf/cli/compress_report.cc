@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "qtf/base/html.h"
@@ -79,7 +81,7 @@ constexpr std::string_view kCompressionStyle =
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa5b1; --line: #3a424c; --paper: #14181d;
   --a: #58a6ff; --b: #f0a04b; --track: #232a32; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0; }
-main { max-width: 60rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
+main { max-width: 68rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 p { margin: .3rem 0; color: var(--soft); }
 .cards { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.2rem 0; }
@@ -92,8 +94,10 @@ th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(-
 th:first-child, td:first-child { text-align: left; }
 figure { margin: 0; } svg { width: 100%; height: auto; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
-.track { fill: var(--track); } .a { fill: var(--a); } .b { fill: var(--b); }
-.key i { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .9em; border-radius: .15em; }
+svg .head { fill: var(--ink); font-weight: 600; } .end { text-anchor: end; } .middle { text-anchor: middle; }
+.track { fill: var(--track); } .a { fill: var(--a); } .b { fill: var(--b); } .grid { stroke: var(--line); }
+.line { fill: none; stroke-width: 2; } .line.a { stroke: var(--a); fill: none; } .line.b { stroke: var(--b); fill: none; }
+.plot { max-width: 44rem; }
 @media print { .card, figure { break-inside: avoid; } }
 )css";
 
@@ -108,43 +112,14 @@ std::string text_table(const CompressionReport& r) {
         "<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.3f}</td><td>± {:.4f}</td><td>{:.4f}</td><td>{:.1f} "
         "%</td>"
         "<td>{}</td></tr>\n",
-        escape_html(t.model), escape_html(t.text), t.parameters, t.perplexity, t.standard_error,
+        escape_html(t.model), escape_html(t.text), format_count(t.parameters), t.perplexity, t.standard_error,
         t.kl_divergence, 100 * t.same_top, format_count(static_cast<int64_t>(t.tokens_per_second)));
   return "<div "
          "class=\"scroll\"><table><thead><tr><th>model</th><th>text</th><th>parameters</th><th>perplexity</"
          "th>"
-         "<th>nats/token</th><th>KL to the original</th><th>same top "
+         "<th>nats/token</th><th>KL</th><th>same top "
          "token</th><th>tokens/s</th></tr></thead><tbody>\n" +
          rows + "</tbody></table></div>\n";
-}
-
-/// A bar of one or two parts a map: `first` and `second` are shares of the track.
-struct Bar {
-  std::string label, value, hint;
-  double first = 0, second = 0;
-};
-
-std::string bar_chart(const std::vector<Bar>& bars, std::string_view title) {
-  constexpr double kRow = 18, kLabel = 210, kWidth = 620, kValue = 90;
-  const double height = kRow * static_cast<double>(bars.size()) + 4;
-  std::string svg = fmt::format("<figure><svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n",
-                                kLabel + kWidth + kValue, height, escape_html(title));
-  for (size_t i = 0; i < bars.size(); ++i) {
-    const Bar& bar = bars[i];
-    const double y = kRow * static_cast<double>(i) + 3;
-    const auto rect = [&](std::string_view style, double from, double share) {
-      return fmt::format(
-          "<rect class=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"12\" rx=\"2\"/>", style,
-          kLabel + from * kWidth, y, std::clamp(share, 0.0, 1.0) * kWidth);
-    };
-    svg += fmt::format(
-        "<g><title>{}</title><text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>{}{}{}"
-        "<text x=\"{}\" y=\"{:.1f}\">{}</text></g>\n",
-        escape_html(bar.hint), kLabel - 8, y + 10, escape_html(bar.label), rect("track", 0, 1),
-        rect("a", 0, bar.first), bar.second > 0 ? rect("b", bar.first, bar.second) : "", kLabel + kWidth + 8,
-        y + 10, escape_html(bar.value));
-  }
-  return svg + "</svg></figure>\n";
 }
 
 /// "layers.3 up_proj" of "model.layers.3.mlp.up_proj".
@@ -157,51 +132,135 @@ std::string short_name(const std::string& name) {
   return "layer " + name.substr(number, name.find('.', number) - number) + " " + name.substr(last + 1);
 }
 
-std::string rank_chart(const CompressionReport& r) {
-  std::vector<Bar> bars;
-  for (const compress::CompressedMap& map : r.result->maps) {
-    const double dense = static_cast<double>(map.out * map.in);
-    const bool whole = map.shape.kind == tt::ShapeKind::dense;
-    const int64_t rank = tt::level_rank(map.shape, 0);
-    bars.push_back({short_name(map.name),
-                    whole
-                        ? "dense"
-                        : fmt::format("{} / {}", rank ? rank : map.shape.ranks[0], std::min(map.out, map.in)),
-                    fmt::format("{}: {} of {} parameters", map.name, map.parameters, map.out * map.in),
-                    static_cast<double>(map.parameters) / dense});
-  }
-  return bar_chart(bars, "Parameters kept of every map");
-}
+/// One measure of every map, as a column of bars.
+struct Column {
+  std::string_view head;
+  std::function<double(const compress::CompressedMap&)> share;  ///< the bar's length, of the column's
+  std::function<std::string(const compress::CompressedMap&)> value;
+};
 
-/// A bar a map as long as a number of it, the largest filling the track. `value` and `hint` write it.
-template <class Value, class Hint>
-std::string number_chart(const CompressionReport& r, double compress::CompressedMap::*number,
-                         std::string_view title, const Value& value, const Hint& hint) {
+/// `number` as bars, the largest filling the column.
+Column scaled_column(const CompressionReport& r, std::string_view head,
+                     double compress::CompressedMap::*number, std::function<std::string(double)> value) {
+  using Map = compress::CompressedMap;
   double most = 1e-12;
-  for (const compress::CompressedMap& map : r.result->maps) most = std::max(most, map.*number);
-  std::vector<Bar> bars;
-  for (const compress::CompressedMap& map : r.result->maps)
-    bars.push_back({short_name(map.name), value(map), hint(map), map.*number / most});
-  return bar_chart(bars, title);
+  for (const Map& map : r.result->maps) most = std::max(most, map.*number);
+  return {head, [number, most](const Map& map) { return map.*number / most; },
+          [number, value](const Map& map) { return value(map.*number); }};
 }
 
-std::string error_chart(const CompressionReport& r) {
+std::vector<Column> columns_of(const CompressionReport& r) {
   using Map = compress::CompressedMap;
-  return number_chart(
-      r, &Map::output_error, "Relative error of every map's outputs",
-      [](const Map& map) { return fmt::format("{:.1f} %", 100 * map.output_error); },
-      [](const Map& map) {
-        return fmt::format("{}: weights {:.1f} %, outputs {:.1f} %", map.name, 100 * map.error,
-                           100 * map.output_error);
-      });
+  std::vector<Column> columns;
+  columns.push_back({"Rank kept; bar: parameters",
+                     [](const Map& map) {
+                       return static_cast<double>(map.parameters) / static_cast<double>(map.out * map.in);
+                     },
+                     [](const Map& map) -> std::string {
+                       if (map.shape.kind == tt::ShapeKind::dense) return "dense";
+                       const int64_t rank = tt::level_rank(map.shape, 0);
+                       return fmt::format("{}/{}", rank ? rank : map.shape.ranks[0],
+                                          std::min(map.out, map.in));
+                     }});
+  columns.push_back(scaled_column(r, "Error of the outputs", &Map::output_error,
+                                  [](double x) { return fmt::format("{:.1f} %", 100 * x); }));
+  if (r.result->predicted_loss > 0)
+    columns.push_back(scaled_column(r, "Predicted loss, 1/1000 nat", &Map::predicted_loss,
+                                    [](double x) { return fmt::format("{:.2f}", 1000 * x); }));
+  return columns;
 }
 
-std::string loss_chart(const CompressionReport& r) {
-  using Map = compress::CompressedMap;
-  return number_chart(
-      r, &Map::predicted_loss, "Predicted loss of every map",
-      [](const Map& map) { return fmt::format("{:.2f}", 1000 * map.predicted_loss); },
-      [](const Map& map) { return fmt::format("{}: {:.3g} nats/token", map.name, map.predicted_loss); });
+/// A row a map, a column a measure: what stands out in one is seen beside the others. Layers are set apart.
+std::string map_chart(const CompressionReport& r) {
+  constexpr double kRow = 17, kLabel = 150, kBar = 190, kColumn = 290, kTop = 22, kGap = 6;
+  const std::vector<Column> columns = columns_of(r);
+  std::string body;
+  double y = kTop;
+  std::string layer;
+  for (const compress::CompressedMap& map : r.result->maps) {
+    const std::string name = short_name(map.name);
+    const std::string now = name.substr(0, name.rfind(' '));
+    if (!layer.empty() && now != layer) y += kGap;
+    layer = now;
+    body += fmt::format(
+        "<g><title>{}: {} of {} parameters, {:.1f} s</title><text class=\"end\" x=\"{}\" "
+        "y=\"{:.0f}\">{}</text>",
+        escape_html(map.name), map.parameters, map.out * map.in, map.seconds, kLabel - 8, y + 10,
+        escape_html(name));
+    for (size_t c = 0; c < columns.size(); ++c) {
+      const double x = kLabel + kColumn * static_cast<double>(c);
+      const double share = std::clamp(columns[c].share(map), 0.0, 1.0);
+      body += fmt::format(
+          "<rect class=\"track\" x=\"{0}\" y=\"{1:.0f}\" width=\"{2}\" height=\"12\" rx=\"2\"/><rect "
+          "class=\"a\" x=\"{0}\" "
+          "y=\"{1:.0f}\" width=\"{3:.1f}\" height=\"12\" rx=\"2\"/><text x=\"{4}\" y=\"{5:.0f}\">{6}</text>",
+          x, y, kBar, share * kBar, x + kBar + 8, y + 10, columns[c].value(map));
+    }
+    body += "</g>\n";
+    y += kRow;
+  }
+  std::string heads;
+  for (size_t c = 0; c < columns.size(); ++c)
+    heads += fmt::format("<text class=\"head\" x=\"{}\" y=\"11\">{}</text>",
+                         kLabel + kColumn * static_cast<double>(c), columns[c].head);
+  return fmt::format(
+             "<figure><svg viewBox=\"0 0 {} {:.0f}\" role=\"img\" aria-label=\"Rank, error and predicted "
+             "loss of every "
+             "map\">\n",
+             kLabel + kColumn * static_cast<double>(columns.size()), y) +
+         heads + body + "</svg></figure>\n";
+}
+
+/// Perplexity on the last text (the one the model was not fitted to, if there is one) against parameters:
+/// the original, and each size as compressed and as healed. Nothing where there is one point only.
+std::string size_chart(const CompressionReport& r) {
+  constexpr double kWidth = 640, kHeight = 260, kLeft = 60, kRight = 130, kTop = 14, kBottom = 40;
+  std::vector<MeasuredText> points;
+  for (const MeasuredText& t : r.texts)
+    if (t.text == r.texts.back().text) points.push_back(t);
+  if (points.size() < 2) return "";
+  double most = 0, low = 1e300, high = 0;
+  for (const MeasuredText& t : points) {
+    most = std::max(most, static_cast<double>(t.parameters));
+    low = std::min(low, std::log(t.perplexity)), high = std::max(high, std::log(t.perplexity));
+  }
+  const double pad = 0.08 * std::max(high - low, 0.02);
+  low -= pad, high += pad;
+  const auto x = [&](const MeasuredText& t) {
+    return kLeft + (kWidth - kLeft - kRight) * static_cast<double>(t.parameters) / most;
+  };
+  const auto y = [&](const MeasuredText& t) {
+    return kTop + (kHeight - kTop - kBottom) * (high - std::log(t.perplexity)) / (high - low);
+  };
+  std::string svg = fmt::format(
+      "<figure class=\"plot\"><svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Perplexity against "
+      "parameters\">\n"
+      "<path class=\"grid\" d=\"M{} {}H{}\"/><text class=\"middle\" x=\"{}\" y=\"{}\">stored "
+      "parameters</text>\n",
+      kWidth, kHeight, kLeft, kHeight - kBottom, kWidth - kRight, (kLeft + kWidth - kRight) / 2, kHeight - 4);
+  const auto draw = [&](std::string_view style, std::string_view name) {
+    std::string path, dots;
+    for (const MeasuredText& t : points) {
+      if (t.model != "before" && !t.model.starts_with(name)) continue;
+      path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x(t), y(t));
+      dots += fmt::format(
+          "<circle class=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\"><title>{}: {} parameters, perplexity "
+          "{:.2f}</title></circle>"
+          "<text class=\"end\" x=\"{}\" y=\"{:.1f}\">{:.1f}</text>"
+          "<text class=\"middle\" x=\"{:.1f}\" y=\"{}\">{}</text>",
+          style, x(t), y(t), escape_html(t.model), t.parameters, t.perplexity, kLeft - 6, y(t) + 4,
+          t.perplexity, x(t), kHeight - kBottom + 15, format_count(t.parameters));
+    }
+    svg += fmt::format("<path class=\"line {}\" d=\"{}\"/>{}\n", style, path, dots);
+  };
+  draw("b", "compressed");
+  const bool healed = points.back().model.starts_with("healed");
+  if (healed) draw("a", "healed");
+  svg += fmt::format("<text class=\"head\" x=\"{}\" y=\"{:.1f}\">original</text>", x(points[0]) + 10,
+                     y(points[0]) + 4);
+  return svg + "</svg></figure>\n" +
+         fmt::format("<p>On the {} text, the perplexity on a log scale{}.</p>\n", escape_html(points[0].text),
+                     healed ? "; orange as compressed, blue as healed" : "");
 }
 
 }  // namespace
@@ -226,13 +285,14 @@ std::string compression_page(const CompressionReport& r) {
   page +=
       "<p>Calibration text flatters a model that was fitted to it: judge by another text "
       "(<code>--test</code>). ± is "
-      "the standard error of nats per token.</p>\n";
-  page += "<h2>Parameters kept, rank of full rank</h2>\n" + rank_chart(r);
-  page += "<h2>Relative error of the outputs, on the calibration text</h2>\n" + error_chart(r);
+      "the standard error of nats per token; KL is to the original, in nats per token.</p>\n";
+  const std::string sizes = size_chart(r);
+  if (!sizes.empty()) page += "<h2>Perplexity against parameters</h2>\n" + sizes;
+  page += "<h2>Where it was lost</h2>\n" + map_chart(r);
+  page += "<p>Errors are relative, of the outputs on the calibration text";
   if (r.result->predicted_loss > 0)
-    page += fmt::format("<h2>Predicted loss, thousandths of a nat a token ({:.4f} nats in all)</h2>\n",
-                        r.result->predicted_loss) +
-            loss_chart(r);
+    page += fmt::format("; the predicted losses sum to {:.4f} nats a token", r.result->predicted_loss);
+  page += ". Point at a row for its parameters and time.</p>\n";
   return page.append(kHtmlPageEnd);
 }
 

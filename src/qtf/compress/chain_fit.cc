@@ -57,6 +57,21 @@ class LevelFit {
     for (size_t j = 0; j < blocks_.size(); ++j) fit_block(j);
   }
 
+  ErrorsByTerms errors_by_terms(std::span<const LevelTarget> targets) const {
+    ErrorsByTerms errors;
+    AlignedVector<double> before(products_[0].size(), 0.0);
+    for (size_t j = 0; j < blocks_.size(); ++j) {
+      AlignedVector<double> lack = targets[j].weight;
+      add(lack, -1, before);
+      const Metric columns = Metric::from_matrix(square(targets[j].inputs), 0);
+      const AlignedVector<double> losses = weighted_losses(weight(lack), rows_, columns);
+      std::vector<double>& sums = errors.emplace_back(losses.size() + 1, 0.0);
+      for (size_t r = losses.size(); r-- > 0;) sums[r] = sums[r + 1] + losses[r];
+      add(before, 1, products_[j]);
+    }
+    return errors;
+  }
+
  private:
   ConstMatrix<double> weight(const AlignedVector<double>& w) const {
     return {w.data(), shape_.out, shape_.in};
@@ -102,10 +117,12 @@ void fit_chain(const tt::WeightShape& shape, ConstMatrix<double> target, const M
 }
 
 void fit_levels(const tt::WeightShape& shape, std::span<const LevelTarget> targets,
-                std::span<const double> importance, const Metric& rows, int sweeps, float* cores) {
+                std::span<const double> importance, const Metric& rows, int sweeps, float* cores,
+                ErrorsByTerms* errors) {
   QTF_ASSERT(targets.size() == tt::bond_blocks(shape).size() && importance.size() == targets.size());
   LevelFit fit(shape, targets, importance, rows, cores);
   for (int i = 0; i < sweeps; ++i) fit.sweep();
+  if (errors) *errors = fit.errors_by_terms(targets);
 }
 
 }  // namespace qtf::compress

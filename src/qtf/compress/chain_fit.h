@@ -21,11 +21,16 @@ struct LevelTarget {
   AlignedVector<double> inputs;  ///< [in, in], positive definite
 };
 
+/// Of each level what its error would be with 0, 1, 2, … terms more than the level before it has, that one's
+/// being as they are.
+using ErrorsByTerms = std::vector<std::vector<double>>;
+
 /// Fills a chain's cores so that the sum of all levels' errors, each counted `importance` times, is small:
 /// the terms that a level adds are the best for all levels that use them, given the terms of the others;
 /// level after level, from the smallest, `sweeps` times. No sweep makes the sum larger. A target a level, the
-/// smallest first.
+/// smallest first. errors: filled in unless it is null.
 void fit_levels(const tt::WeightShape& shape, std::span<const LevelTarget> targets,
-                std::span<const double> importance, const Metric& rows, int sweeps, float* cores);
+                std::span<const double> importance, const Metric& rows, int sweeps, float* cores,
+                ErrorsByTerms* errors = nullptr);
 
 }  // namespace qtf::compress

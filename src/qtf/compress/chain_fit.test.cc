@@ -30,7 +30,11 @@ class FittingLevels : public testing::Test {
   }
 
   double error(const AlignedVector<float>& cores, size_t level) const {
-    const int64_t all = tt::level_rank(shape_, 0), rank = shape_.levels[level];
+    return error(cores, level, shape_.levels[level]);
+  }
+  /// Of the first `rank` terms as that level.
+  double error(const AlignedVector<float>& cores, size_t level, int64_t rank) const {
+    const int64_t all = tt::level_rank(shape_, 0);
     AlignedVector<double> rest = targets_[level].weight;
     for (int64_t i = 0; i < kOut; ++i)
       for (int64_t j = 0; j < kIn; ++j)
@@ -63,6 +67,22 @@ TEST_F(FittingLevels, AnImportantLevelIsFittedBetter) {
   const auto equal = fit({1, 1, 1}, 4), first = fit({20, 1, 1}, 4), last = fit({1, 1, 20}, 4);
   EXPECT_LT(error(first, 0), error(equal, 0));
   EXPECT_LT(error(last, 2), error(equal, 2));
+}
+
+TEST_F(FittingLevels, TellsWhatMoreTermsWouldBring) {
+  AlignedVector<float> cores(static_cast<size_t>(tt::parameters(shape_)));
+  ErrorsByTerms errors;
+  fit_levels(shape_, targets_, std::vector<double>{1, 1, 1}, rows_, 2, cores.data(), &errors);
+  ASSERT_EQ(errors.size(), 3U);
+  int64_t before = 0;
+  for (size_t level = 0; level < 3; ++level) {
+    const auto added = static_cast<size_t>(shape_.levels[level] - before);
+    EXPECT_NEAR(errors[level][0], error(cores, level, before), 1e-4 * errors[level][0]);
+    EXPECT_LE(errors[level][added], 1.0001 * error(cores, level));
+    for (size_t r = 1; r < errors[level].size(); ++r) EXPECT_LE(errors[level][r], errors[level][r - 1]);
+    EXPECT_NEAR(errors[level].back(), 0, 1e-9 * errors[level][0]);
+    before = shape_.levels[level];
+  }
 }
 
 /// Where all levels ask for the same, each is the best of its rank.

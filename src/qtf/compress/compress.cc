@@ -57,17 +57,19 @@ class Compressor {
   Compressed run() {
     const WeightMetrics metrics(original_, calibration_, options_);
     options_.progress(0.05, "predicting losses");
-    Plan plan = options_.shapes ? given_plan() : make_plan(original_, metrics, options_, pool_);
-    result_.decisions = std::move(plan.decisions);
-    result_.predicted_loss = plan.total_loss;
-    result_.model = with_shapes(original_, plan.config, pool_);
-    result_.maps.resize(original_.layout().maps.size());
-    for (size_t m = 0; m < result_.maps.size(); ++m)
-      if (!plan.predicted_loss.empty()) result_.maps[m].predicted_loss = plan.predicted_loss[m];
-    if (options_.method->sequential && options_.sequential && text_.count() > 0)
-      compress_in_sequence(metrics);
-    else
-      compress_apart(metrics);
+    const bool in_sequence = options_.method->sequential && options_.sequential && text_.count() > 0;
+    std::vector<LossByRank> predicted;
+    if (allocates(*options_.method) && !options_.shapes)
+      predicted = losses_by_rank(original_, metrics, pool_);
+    const int allocations = !predicted.empty() && in_sequence ? options_.allocations : 1;
+    for (int i = 1; i <= allocations; ++i) {
+      measures_ = i < allocations;
+      const MeasuredLosses measured = std::move(measured_);
+      follow(options_.shapes ? given_plan()
+                             : make_plan(original_, options_, predicted, i > 1 ? &measured : nullptr));
+      in_sequence ? compress_in_sequence(metrics) : compress_apart(metrics);
+      progress_ = 0.5;
+    }
     if (options_.method->gauge) {
       result_.model = model::with_fixed_gauge(*result_.model);
       result_.model->prepare(tt::Use::inference, pool_);
@@ -82,6 +84,19 @@ class Compressor {
     plan.config = original_.config();
     plan.config.shapes = *options_.shapes;
     return plan;
+  }
+
+  /// An empty model of the plan's shapes.
+  void follow(Plan plan) {
+    const size_t maps = original_.layout().maps.size();
+    result_.decisions = std::move(plan.decisions);
+    result_.predicted_loss = plan.total_loss;
+    result_.model = with_shapes(original_, plan.config, pool_);
+    result_.maps.assign(maps, {});
+    for (size_t m = 0; m < plan.predicted_loss.size(); ++m)
+      result_.maps[m].predicted_loss = plan.predicted_loss[m];
+    measured_.ranks.assign(maps, {});
+    measured_.lost.assign(maps, {});
   }
 
   bool is_dense(size_t map) const {
@@ -115,7 +130,14 @@ class Compressor {
     std::vector<LevelTarget> targets;
     for (const StageMoments& level : *moments) targets.push_back(corrected_target(map, level));
     const int sweeps = targets.size() > 1 ? options_.level_sweeps : 1;
-    fit_levels(place.shape, targets, importance(targets.size()), metrics.rows(map), sweeps, cores);
+    ErrorsByTerms errors;
+    fit_levels(place.shape, targets, importance(targets.size()), metrics.rows(map), sweeps, cores,
+               measures_ ? &errors : nullptr);
+    if (!measures_) return;
+    for (std::vector<double>& level : errors)
+      for (double& error : level) error *= 0.5;  // nats
+    measured_.lost[map] = std::move(errors);
+    for (const auto& [begin, end] : tt::bond_blocks(place.shape)) measured_.ranks[map].push_back(end);
   }
 
   /// btt and mpo, which have one level.
@@ -169,7 +191,8 @@ class Compressor {
     size_t map = 1;
     for (size_t b = 0; b < blocks; ++b) {
       const auto maps_in_block = static_cast<int64_t>(calibration_.blocks[b].gradients.size());
-      options_.progress(0.2 + 0.8 * static_cast<double>(b) / static_cast<double>(blocks), "decomposing");
+      const double done = progress_ + (1 - progress_) * static_cast<double>(b) / static_cast<double>(blocks);
+      options_.progress((measures_ ? 0.5 : 1) * done, measures_ ? "measuring losses" : "decomposing");
       for (int64_t first = 0; first < maps_in_block;) {
         const Site site = site_of(original_.config().family, first);
         int64_t end = first;
@@ -233,6 +256,9 @@ class Compressor {
   const CompressOptions& options_;
   ThreadPool& pool_;
   Compressed result_;
+  double progress_ = 0.1;    ///< where the attempt begins
+  bool measures_ = false;    ///< it is there to learn what is lost
+  MeasuredLosses measured_;  ///< by the last that did
 };
 
 }  // namespace

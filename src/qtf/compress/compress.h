@@ -28,6 +28,9 @@ struct CompressOptions {
   /// Of nested levels: how often all are fitted, and how much more each counts than the next larger.
   int level_sweeps = 3;
   double level_weight = 2.5;
+  /// Of chains with error-correcting targets: how often ranks are allocated and all maps fitted; from the
+  /// second time on by what the attempt before has lost.
+  int allocations = 1;
   int block_sweeps = 4;    ///< of the least-squares refit of a btt
   bool sequential = true;  ///< false leaves out the error-correcting targets
   /// Called with the share of the work that is done.

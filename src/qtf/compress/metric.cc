@@ -168,6 +168,14 @@ WeightedSvd weighted_svd(ConstMatrix<double> w, const Metric& rows, const Metric
   return result;
 }
 
+AlignedVector<double> weighted_losses(ConstMatrix<double> w, const Metric& rows, const Metric& columns) {
+  AlignedVector<double> seen = copy_of(w);
+  const Matrix<double> view(seen.data(), w.rows, w.cols);
+  rows.apply_left(view);
+  columns.apply_right(view);
+  return terms_of(view).losses;
+}
+
 double weighted_error(ConstMatrix<double> difference, const Metric& rows, const Metric& columns) {
   AlignedVector<double> seen = copy_of(difference);
   const Matrix<double> view(seen.data(), difference.rows, difference.cols);

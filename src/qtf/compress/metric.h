@@ -52,6 +52,9 @@ struct WeightedSvd {
 
 WeightedSvd weighted_svd(ConstMatrix<double> w, const Metric& rows, const Metric& columns);
 
+/// Its losses alone.
+AlignedVector<double> weighted_losses(ConstMatrix<double> w, const Metric& rows, const Metric& columns);
+
 /// tr(Mᵣ·ΔW·M꜀·ΔWᵀ).
 double weighted_error(ConstMatrix<double> difference, const Metric& rows, const Metric& columns);
 

@@ -132,8 +132,12 @@ int64_t nano(double nats) {
 class ChainPlanner {
  public:
   ChainPlanner(const model::Transformer<float>& original, const CompressOptions& options,
-               std::vector<LossByRank> losses)
-      : original_(original), options_(options), losses_(std::move(losses)), ranks_(losses_.size()) {}
+               const std::vector<LossByRank>& predicted, const MeasuredLosses* measured)
+      : original_(original),
+        options_(options),
+        predicted_(predicted),
+        measured_(measured),
+        ranks_(predicted.size()) {}
 
   Plan run() {
     Plan plan;
@@ -151,7 +155,7 @@ class ChainPlanner {
     for (size_t m = 0; m < ranks_.size(); ++m) {
       const model::MapSpec& spec = original_.layout().maps[m].spec;
       const int64_t rank = ranks_[m].back();
-      plan.predicted_loss.push_back(rank == kDense ? 0 : losses_[m][static_cast<size_t>(rank)]);
+      plan.predicted_loss.push_back(rank == kDense ? 0 : loss(m, levels - 1, rank));
       if (rank != kDense) plan.config.shapes[spec.name] = chain_shape(spec, ranks_[m]);
     }
     return plan;
@@ -159,6 +163,18 @@ class ChainPlanner {
 
  private:
   static constexpr int64_t kDense = -1;
+
+  /// Of a map at a level: measured from the attempt's rank of the level before on; below it, and of a map
+  /// that was not measured, predicted.
+  double loss(size_t map, size_t level, int64_t rank) const {
+    const LossByRank& predicted = predicted_[map];
+    const auto at = static_cast<size_t>(rank);
+    if (!measured_ || measured_->ranks[map].empty()) return predicted[at];
+    const LossByRank& lost = measured_->lost[map][level];
+    const auto before = static_cast<size_t>(level ? measured_->ranks[map][level - 1] : 0);
+    if (at < before) return lost[0] + predicted[at] - predicted[before];
+    return lost[std::min(at - before, lost.size() - 1)];
+  }
 
   adapt::Allocation allocate(size_t level) {
     const size_t levels = options_.max_parameters.size();
@@ -184,7 +200,7 @@ class ChainPlanner {
         ranks.push_back(rank);
         const int64_t cost = chain_parameters(spec.out, spec.in, ranks, options_.method->gauge);
         if (levels == 1 && cost >= dense) break;
-        offer(rank, fmt::format("chain:rank={}", rank), cost, losses_[m][static_cast<size_t>(rank)]);
+        offer(rank, fmt::format("chain:rank={}", rank), cost, loss(m, level, rank));
       }
       if (levels == 1) offer(kDense, "dense", dense, 0);
       question.parts.push_back(std::move(part));
@@ -194,7 +210,8 @@ class ChainPlanner {
 
   const model::Transformer<float>& original_;
   const CompressOptions& options_;
-  std::vector<LossByRank> losses_;
+  const std::vector<LossByRank>& predicted_;
+  const MeasuredLosses* measured_;
   std::vector<std::vector<int64_t>> ranks_;  ///< a map each, a level each; kDense: stays dense
   std::vector<std::vector<int64_t>> ranks_offered_;
 };
@@ -221,6 +238,10 @@ Plan uniform_plan(const model::Transformer<float>& original, const CompressOptio
 
 }  // namespace
 
+bool allocates(const Method& method) {
+  return method.allocate && method.kind == tt::ShapeKind::chain;
+}
+
 std::vector<LossByRank> losses_by_rank(const model::Transformer<float>& original,
                                        const WeightMetrics& metrics, ThreadPool& pool) {
   std::vector<LossByRank> losses(original.layout().maps.size());
@@ -228,11 +249,10 @@ std::vector<LossByRank> losses_by_rank(const model::Transformer<float>& original
   return losses;
 }
 
-Plan make_plan(const model::Transformer<float>& original, const WeightMetrics& metrics,
-               const CompressOptions& options, ThreadPool& pool) {
-  if (!options.method->allocate || options.method->kind != tt::ShapeKind::chain)
-    return uniform_plan(original, options);
-  return ChainPlanner(original, options, losses_by_rank(original, metrics, pool)).run();
+Plan make_plan(const model::Transformer<float>& original, const CompressOptions& options,
+               const std::vector<LossByRank>& predicted, const MeasuredLosses* measured) {
+  if (!allocates(*options.method)) return uniform_plan(original, options);
+  return ChainPlanner(original, options, predicted, measured).run();
 }
 
 }  // namespace qtf::compress

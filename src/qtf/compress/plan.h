@@ -43,6 +43,9 @@ using LossByRank = std::vector<double>;
 std::vector<LossByRank> losses_by_rank(const model::Transformer<float>& original,
                                        const WeightMetrics& metrics, ThreadPool& pool);
 
+/// Whether a method's ranks come from losses.
+bool allocates(const Method& method);
+
 struct Plan {
   model::ModelConfig config;           ///< with shapes
   std::vector<double> predicted_loss;  ///< a map each, at the largest level; empty: none was made
@@ -50,8 +53,15 @@ struct Plan {
   audit::DecisionList decisions;
 };
 
-Plan make_plan(const model::Transformer<float>& original, const WeightMetrics& metrics,
-               const CompressOptions& options, ThreadPool& pool);
+/// What the maps of a first attempt lose, measured while it was made.
+struct MeasuredLosses {
+  std::vector<std::vector<int64_t>> ranks;    ///< [map][level] of that attempt; empty: nothing is known of it
+  std::vector<std::vector<LossByRank>> lost;  ///< [map][level][terms more than the level before has]
+};
+
+/// predicted: losses_by_rank(); measured: null, or what is known better.
+Plan make_plan(const model::Transformer<float>& original, const CompressOptions& options,
+               const std::vector<LossByRank>& predicted, const MeasuredLosses* measured = nullptr);
 
 /// Numbers that a chain of these nested ranks stores; with fixed gauge Σ (differences of ranks)² fewer.
 int64_t chain_parameters(int64_t out, int64_t in, const std::vector<int64_t>& ranks, bool gauge);
