@@ -1,5 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <vector>
+
 #include "qtf/base/error.h"
 #include "qtf/budget/budget_test.h"
 #include "qtf/tt/gauge.h"
@@ -86,6 +91,71 @@ TEST(CostProfile, RefusesAnotherMachineAndAnotherModel) {
   EXPECT_NE(check_error(profile, measured_here(2), "abc").find("another machine (abacus"), std::string::npos);
   EXPECT_NE(profile_path(measured_here(1), "abc"), profile_path(measured_here(2), "abc"));
   EXPECT_NE(profile_path(measured_here(1), "abc"), profile_path(measured_here(1), "abd"));
+}
+
+/// A machine whose n-th reference takes `reference(n)`, and which interrupts the runs numbered in a list.
+struct FakeMachine {
+  std::function<int64_t(int64_t)> reference;
+  std::vector<int64_t> interrupted = {};
+  int64_t references = 0, runs = 0, interruptions = 0;
+
+  Instruments instruments() {
+    return {[this] { return reference(references++); }, [this] { return interruptions; }};
+  }
+  int64_t run(int64_t ns) {
+    const bool taken = std::count(interrupted.begin(), interrupted.end(), runs) > 0;
+    ++runs, interruptions += taken;
+    return taken ? 40 * ns : ns;
+  }
+};
+
+QueryMeasurement measured_on(FakeMachine& machine, const std::function<int64_t(int64_t)>& run_ns,
+                             QueryTimerOptions options = {}) {
+  options.runs = options.least_runs;
+  SteadyRuns steady(machine.instruments(), 1000, options.steady);
+  const auto meter = test_meter();
+  volatile double work = 0;  // the meter wants to see some
+  const auto run = [&] {
+    for (int i = 0; i < 10'000; ++i) work = work + i;
+    return machine.run(run_ns(machine.runs));
+  };
+  return measure_runs(run, steady, *meter, options);
+}
+
+TEST(Steady, RunsThatAreInterruptedAreRepeated) {
+  FakeMachine machine{[](int64_t) { return 1000; }, {0, 1, 5, 9, 10, 11, 17}};
+  const QueryMeasurement m = measured_on(machine, [](int64_t) { return 5000; });
+  EXPECT_EQ(m.p95_ns, 5000);
+  EXPECT_EQ(m.repeated, 7);
+  EXPECT_EQ(m.unsteady, 0);
+  QueryTimerOptions blind;
+  blind.steady.uninterrupted = false;
+  FakeMachine again{[](int64_t) { return 1000; }, {0, 1, 5, 9, 10, 11, 17}};
+  EXPECT_EQ(measured_on(
+                again, [](int64_t) { return 5000; }, blind)
+                .p95_ns,
+            200'000);
+}
+
+TEST(Steady, ASlowerMachineIsScaledAway) {
+  // Twice as slow from the 15th reference on, and drifting by 1 % a reference in the other.
+  FakeMachine halved{[](int64_t n) { return n < 15 ? 1000 : 2000; }};
+  const QueryMeasurement m =
+      measured_on(halved, [&](int64_t) { return halved.references < 15 ? 5000 : 10'000; });
+  EXPECT_EQ(m.p95_ns, 5000);
+  EXPECT_EQ(m.repeated, 1) << "the run within which it happened";
+  const auto slower = [](int64_t n) { return std::llround(1000 * std::pow(1.01, n)); };
+  FakeMachine drifting{slower};
+  const QueryMeasurement d = measured_on(drifting, [&](int64_t) { return 5 * slower(drifting.references); });
+  EXPECT_NEAR(static_cast<double>(d.p95_ns), 5000, 50);
+  EXPECT_EQ(d.repeated, 0);
+}
+
+TEST(Steady, AReferenceThatNeverStaysIsCounted) {
+  FakeMachine machine{[](int64_t n) { return n % 2 ? 1000 : 1200; }};
+  const QueryMeasurement m = measured_on(machine, [](int64_t) { return 5000; });
+  EXPECT_EQ(m.unsteady, m.runs);
+  EXPECT_EQ(m.repeated, m.runs * QueryTimerOptions{}.steady.most_repeats);
 }
 
 TEST(Steady, RepeatsRunsThatDriftAndCountsThem) {

@@ -1,5 +1,6 @@
 // Ranks that keep budgets as measured: solve by the table, measure the assembled model, solve again by what
-// was measured, until it holds.
+// was measured, until it holds. A measurement that another contradicts is repeated before anything follows
+// from it.
 #pragma once
 
 #include <functional>
@@ -34,6 +35,7 @@ constexpr double kTolerance = 1.03;
 struct FitOptions {
   double margin = 0.99;  ///< of time and energy budgets, that the search aims at
   int most_tries = 10;
+  int most_measurements = 5;  ///< of one model; of all together three times most_tries
 };
 
 /// Times a model of this configuration for the query.
@@ -45,6 +47,7 @@ struct Fit {
   QueryMeasurement measured;    ///< of the chosen, or of the fastest if not feasible; runs 0: none was made
   double bound_gap = 0;         ///< of the last solution: the largest share by which its loss could be less
   int tries = 0;                ///< models measured
+  int measurements = 0;         ///< of them, together
   std::vector<NamedLimit> nearest;  ///< if not feasible: what these budgets would have to be, at once
   audit::DecisionList decisions;    ///< every solution and measurement
 };
@@ -59,5 +62,33 @@ adapt::Judgement judge(const Budgets& budgets, const QueryMeasurement& measured,
 
 /// The largest of p95/budget over the budgets of time and energy; 0 without one.
 double strain(const Budgets& budgets, const QueryMeasurement& measured);
+
+/// Whether two measured models cannot both be right. strain: measured by the budget; table: the same by the
+/// table. A model takes the table's share of its time, and something besides that all models of a search
+/// share: so the one that the table says is smaller takes no longer, and not less than in proportion. What is
+/// off by more than a tenth was disturbed, or the other was.
+bool contradict(double strain, double table, double other_strain, double other_table);
+
+/// The strain of a model measured several times: the middle one, of an even number the lower middle, as
+/// disturbances rarely make anything faster. strains: at least one.
+double settled(std::vector<double> strains);
+
+/// Whether a made model keeps its budgets time after time.
+struct Confirmation {
+  bool holds = false;
+  QueryMeasurement measured;        ///< the one with the settled strain
+  double strain = 0;                ///< settled
+  double worst = 0;                 ///< strain of those that count
+  QueryMeasurement worst_measured;  ///< which has it
+};
+
+/// Measures three times (once without a budget of time or energy), and twice more where the worst is a tenth
+/// above the middle: then the worst counts as disturbed and is left out. Holds if the settled strain is at
+/// most 1 and the worst at most kTolerance.
+Confirmation confirm(const Budgets& budgets, const std::function<QueryMeasurement()>& measure);
+
+/// The margin to draw the budgets to after a made model did not hold: by as much as it was over, no less than
+/// 1 % and no more than 15 %.
+double tightened(double margin, const Confirmation& failed);
 
 }  // namespace qtf::budget

@@ -133,7 +133,8 @@ TEST_F(Fitting, KeepsBudgetsOfTimeAndEnergyAsMeasured) {
     ASSERT_TRUE(time.feasible) << share;
     EXPECT_LE(time.measured.p95_ns, *budgets.latency_ns);
     EXPECT_GE(static_cast<double>(time.measured.p95_ns), 0.9 * static_cast<double>(*budgets.latency_ns));
-    EXPECT_EQ(time.tries, measured_);
+    EXPECT_EQ(time.measurements, measured_);
+    EXPECT_LE(time.tries, time.measurements);
     Budgets joules;
     joules.energy_nj = std::llround(share * 1e9 * whole_.energy.joules);
     const Fit energy = fit(joules);
@@ -195,9 +196,96 @@ TEST_F(Fitting, RecordsEverySolutionAndMeasurement) {
     const auto json = nlohmann::json::parse(line);
     solutions += json.at("decision") == "budget", measurements += json.at("decision") == "budget_measurement";
   }
-  EXPECT_EQ(measurements, time.tries);
+  EXPECT_EQ(measurements, time.measurements);
   EXPECT_GE(solutions, time.tries);
   EXPECT_EQ(time.decisions.records.size(), static_cast<size_t>(solutions + measurements));
+}
+
+// What a busy machine does to the n-th measurement: times are multiplied by it.
+struct Disturbance {
+  const char* name;
+  double (*factor)(int call, Random random);
+};
+const Disturbance kDisturbances[] = {
+    {"a spike at the start", [](int call, Random) { return call == 0 ? 50.0 : 1.0; }},
+    {"two spikes at the start", [](int call, Random) { return call < 2 ? 30.0 : 1.0; }},
+    {"every third", [](int call, Random) { return call % 3 == 1 ? 8.0 : 1.0; }},
+    {"one in four, by chance",
+     [](int call, Random random) { return random.uniform(static_cast<uint64_t>(call)) < 0.25 ? 5.0 : 1.0; }},
+    {"a slow phase", [](int call, Random) { return call >= 1 && call < 5 ? 1.6 : 1.0; }},
+    {"slow until it is not", [](int call, Random) { return call < 4 ? 2.0 : 1.0; }},
+    {"drift", [](int call, Random) { return 1 + 0.004 * call; }},
+    {"jitter",
+     [](int call, Random random) { return 1 + 0.02 * random.uniform(static_cast<uint64_t>(call)); }},
+};
+
+// One disturbed measurement decides nothing: the model chosen keeps the budget when nothing disturbs, and is
+// about as good as without disturbances.
+TEST_F(Fitting, DisturbancesChooseNoAbsurdModel) {
+  for (const Disturbance& disturbance : kDisturbances) {
+    for (const double share : {0.4, 0.6, 0.85}) {
+      Budgets budgets;
+      budgets.latency_ns = std::llround(share * static_cast<double>(whole_.p95_ns));
+      const Fit quiet = fit(budgets);
+      const Fit noisy =
+          fit_budgets(config_, table_, budgets, [&, call = 0](const model::ModelConfig& config) mutable {
+            const double factor = disturbance.factor(call++, Random{7, 9});
+            QueryMeasurement m = machine(config, 50'000, 1.4);
+            m.p95_ns = std::llround(factor * static_cast<double>(m.p95_ns));
+            return m;
+          });
+      ASSERT_TRUE(quiet.feasible);
+      ASSERT_TRUE(noisy.feasible) << disturbance.name << " at " << share;
+      const model::ModelConfig chosen = sized_config(config_, table_, noisy.chosen, true);
+      const double held = strain(budgets, machine(chosen, 50'000, 1.4));
+      EXPECT_LE(held, kTolerance) << disturbance.name << " at " << share;
+      EXPECT_GE(held, 0.8) << disturbance.name << " at " << share;
+      EXPECT_LE(noisy.measurements, 40) << disturbance.name;
+    }
+  }
+}
+
+TEST(Fit, MeasurementsThatCannotBothBeRight) {
+  EXPECT_FALSE(contradict(0.5, 0.4, 1, 1)) << "something besides what the table has";
+  EXPECT_FALSE(contradict(0.4, 0.4, 1, 1)) << "in proportion";
+  EXPECT_TRUE(contradict(0.3, 0.4, 1, 1)) << "faster than in proportion";
+  EXPECT_TRUE(contradict(1.2, 0.4, 1, 1)) << "the smaller one is slower";
+  EXPECT_TRUE(contradict(1, 1, 1.2, 0.4)) << "in either order";
+  EXPECT_FALSE(contradict(1.05, 0.9, 1, 1)) << "within a tenth";
+  EXPECT_EQ(settled({3}), 3);
+  EXPECT_EQ(settled({50, 1}), 1);
+  EXPECT_EQ(settled({50, 1, 1.1}), 1.1);
+}
+
+/// Confirmation of a budget of 100 ns by 95th percentiles that come in turn.
+Confirmation confirmation(std::vector<int64_t> p95_ns) {
+  const Confirmation c = confirm({.latency_ns = 100}, [&, next = size_t{0}]() mutable {
+    QueryMeasurement m;
+    m.p95_ns = p95_ns.at(next++);
+    return m;
+  });
+  return c;
+}
+
+TEST(Fit, AMadeModelMustHoldTimeAfterTime) {
+  EXPECT_TRUE(confirmation({99, 100, 102}).holds);
+  EXPECT_EQ(confirmation({99, 100, 102}).measured.p95_ns, 100);
+  EXPECT_FALSE(confirmation({99, 100, 104}).holds) << "one is beyond the tolerance";
+  EXPECT_FALSE(confirmation({99, 101, 102}).holds) << "most are over";
+  EXPECT_TRUE(confirmation({500, 98, 99, 97, 99}).holds) << "the worst was disturbed";
+  EXPECT_FALSE(confirmation({500, 98, 400, 97, 99}).holds) << "two were";
+  EXPECT_EQ(confirm({.parameters = 1},
+                    [n = 0]() mutable {
+                      QueryMeasurement m;
+                      m.runs = ++n;
+                      return m;
+                    })
+                .measured.runs,
+            1)
+      << "nothing is timed";
+  EXPECT_NEAR(tightened(0.99, confirmation({99, 101, 102})), 0.99 * 0.99 / 1.01, 1e-9);
+  EXPECT_NEAR(tightened(0.99, confirmation({99, 100, 104})), 0.99 * 0.99 * kTolerance / 1.04, 1e-9);
+  EXPECT_NEAR(tightened(0.99, confirmation({900, 900, 900})), 0.99 * 0.85, 1e-9);
 }
 
 TEST_F(Fitting, FrontsLoseLessTheMoreTheyMayHave) {

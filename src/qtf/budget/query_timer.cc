@@ -73,26 +73,20 @@ void check_query(const model::ModelConfig& config, const adapt::Query& query) {
                       adapt::to_string(query), query.prompt + query.tokens, config.context);
 }
 
-QueryMeasurement measure_query(const model::Transformer<float>& model, const adapt::Query& query,
-                               ThreadPool& pool, adapt::EnergyMeter& meter, int64_t reference_ns,
-                               const QueryTimerOptions& options) {
-  check_query(model.config(), query);
-  QueryRunner runner(model, query, pool);
-  SteadyRuns steady(pool, reference_ns, options.steady);
-  runner.run();  // warms up
+QueryMeasurement measure_runs(const std::function<int64_t()>& run_ns, SteadyRuns& steady,
+                              adapt::EnergyMeter& meter, const QueryTimerOptions& options) {
   std::vector<int64_t> times;
-  double seconds = 0;
+  double elapsed = 0;
   const auto begin = QueryClock::now();
   meter.start();
   while (static_cast<int>(times.size()) < options.runs &&
-         (static_cast<int>(times.size()) < options.least_runs || seconds < options.most_seconds)) {
+         (static_cast<int>(times.size()) < options.least_runs || elapsed < options.most_seconds)) {
     int64_t ns = 0;
-    const double scale = steady.steady([&] { ns = runner.run(); });
+    const double scale = steady.steady([&] { ns = run_ns(); });
     times.push_back(std::max<int64_t>(1, std::llround(static_cast<double>(ns) * scale)));
-    seconds += 1e-9 * static_cast<double>(ns);
+    elapsed = std::chrono::duration<double>(QueryClock::now() - begin).count();
   }
   const adapt::Energy energy = meter.stop();
-  const double elapsed = std::chrono::duration<double>(QueryClock::now() - begin).count();
   QueryMeasurement measured;
   measured.runs = static_cast<int64_t>(times.size());
   measured.repeated = steady.repeated(), measured.unsteady = steady.unsteady();
@@ -100,6 +94,16 @@ QueryMeasurement measure_query(const model::Transformer<float>& model, const ada
   measured.p50_ns = percentile(times, 0.5), measured.p95_ns = percentile(times, 0.95);
   measured.energy = energy.scaled(1e-9 * static_cast<double>(measured.p95_ns) / elapsed);
   return measured;
+}
+
+QueryMeasurement measure_query(const model::Transformer<float>& model, const adapt::Query& query,
+                               ThreadPool& pool, adapt::EnergyMeter& meter, int64_t reference_ns,
+                               const QueryTimerOptions& options) {
+  check_query(model.config(), query);
+  QueryRunner runner(model, query, pool);
+  SteadyRuns steady(pool, reference_ns, options.steady);
+  runner.run();  // warms up
+  return measure_runs([&] { return runner.run(); }, steady, meter, options);
 }
 
 }  // namespace qtf::budget

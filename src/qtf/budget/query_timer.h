@@ -9,10 +9,10 @@
 namespace qtf::budget {
 
 struct QueryTimerOptions {
-  int runs = 40;             ///< as many as fit into most_seconds, at least least_runs
-  int least_runs = 20;       ///< the fewest of which the 95th percentile is not the maximum
-  double most_seconds = 20;  ///< of queries, references not counted
-  SteadyOptions steady;
+  int runs = 100;           ///< as many as fit into most_seconds, at least least_runs
+  int least_runs = 20;      ///< the fewest of which the 95th percentile is not the maximum
+  double most_seconds = 4;  ///< with references and repetitions
+  SteadyOptions steady{.most_repeats = 20, .uninterrupted = true};
 };
 
 struct QueryMeasurement {
@@ -25,6 +25,10 @@ struct QueryMeasurement {
 
 /// The value that a share of the values does not exceed, by nearest rank. values: at least one.
 int64_t percentile(std::vector<int64_t> values, double share);
+
+/// Times of a run that says how long it took, between references, and its energy.
+QueryMeasurement measure_runs(const std::function<int64_t()>& run_ns, SteadyRuns& steady,
+                              adapt::EnergyMeter& meter, const QueryTimerOptions& options = {});
 
 /// Throws InputError for a query that is longer than the model's context. Tokens are random; of each
 /// generated one the most likely follows. model: prepared for inference.

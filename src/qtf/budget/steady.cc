@@ -1,5 +1,7 @@
 #include "qtf/budget/steady.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -58,10 +60,20 @@ int64_t ReferenceProduct::measure() {
   return std::max<int64_t>(1, ns[ns.size() / 2]);
 }
 
-SteadyRuns::SteadyRuns(ThreadPool& pool, int64_t reference_ns, const SteadyOptions& options)
-    : reference_(pool), options_(options), reference_ns_(reference_ns) {
+Instruments machine_instruments(ThreadPool& pool) {
+  const auto product = std::make_shared<ReferenceProduct>(pool);
+  return {[product] { return product->measure(); },
+          [] {
+            rusage usage{};
+            getrusage(RUSAGE_SELF, &usage);
+            return static_cast<int64_t>(usage.ru_nivcsw);
+          }};
+}
+
+SteadyRuns::SteadyRuns(Instruments instruments, int64_t reference_ns, const SteadyOptions& options)
+    : instruments_(std::move(instruments)), options_(options), reference_ns_(reference_ns) {
   std::array<int64_t, kFirstReferences> ns{};
-  for (int64_t& one : ns) one = reference_.measure();
+  for (int64_t& one : ns) one = instruments_.reference();
   last_ = ns.back();
   std::sort(ns.begin(), ns.end());
   if (reference_ns_ == 0) reference_ns_ = ns[ns.size() / 2];
@@ -69,16 +81,18 @@ SteadyRuns::SteadyRuns(ThreadPool& pool, int64_t reference_ns, const SteadyOptio
 
 double SteadyRuns::steady(const std::function<void()>& run) {
   for (int repeat = 0;; ++repeat) {
-    const int64_t before = last_;
+    const int64_t before = last_, interruptions = instruments_.interruptions();
     run();
-    last_ = reference_.measure();
+    const bool interrupted = options_.uninterrupted && instruments_.interruptions() != interruptions;
+    last_ = instruments_.reference();
     const double mean = static_cast<double>(before + last_) / 2;
     const bool drifted = static_cast<double>(std::abs(last_ - before)) > options_.most_drift * mean;
-    if (drifted && repeat < options_.most_repeats) {
+    const bool disturbed = drifted || interrupted;
+    if (disturbed && repeat < options_.most_repeats) {
       ++repeated_;
       continue;
     }
-    unsteady_ += drifted;
+    unsteady_ += disturbed;
     return static_cast<double>(reference_ns_) / mean;
   }
 }

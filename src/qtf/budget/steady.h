@@ -1,5 +1,5 @@
 // Times that can be compared although the machine's speed changes: every run stands between two runs of a
-// fixed product, the reference, and is scaled by it.
+// fixed product, the reference, and is scaled by it; a run that something else disturbed is repeated.
 #pragma once
 
 #include <cstdint>
@@ -34,23 +34,37 @@ class ReferenceProduct {
 struct SteadyOptions {
   double most_drift = 0.05;  ///< of the reference from before to after a run: beyond, the run is repeated
   int most_repeats = 3;      ///< a run; then it counts as it is
+  /// A run is repeated, too, if a processor was taken from one of the program's threads meanwhile: what it
+  /// then took is another program's time.
+  bool uninterrupted = false;
 };
+
+/// What the machine is asked; tests answer themselves.
+struct Instruments {
+  std::function<int64_t()> reference;      ///< nanoseconds of the reference product, now
+  std::function<int64_t()> interruptions;  ///< how often a processor was taken from this program so far
+};
+
+/// The reference product on the pool, and the system's count of involuntary switches of all threads.
+Instruments machine_instruments(ThreadPool& pool);
 
 /// Runs things between references.
 class SteadyRuns {
  public:
   /// reference_ns: of the machine at the speed that times are scaled to; 0: now.
-  SteadyRuns(ThreadPool& pool, int64_t reference_ns, const SteadyOptions& options = {});
+  SteadyRuns(Instruments instruments, int64_t reference_ns, const SteadyOptions& options = {});
+  SteadyRuns(ThreadPool& pool, int64_t reference_ns, const SteadyOptions& options = {})
+      : SteadyRuns(machine_instruments(pool), reference_ns, options) {}
 
   int64_t reference_ns() const { return reference_ns_; }
-  int64_t repeated() const { return repeated_; }  ///< runs that were thrown away for drift
-  int64_t unsteady() const { return unsteady_; }  ///< runs that drifted each time and count all the same
+  int64_t repeated() const { return repeated_; }  ///< runs that were thrown away as disturbed
+  int64_t unsteady() const { return unsteady_; }  ///< runs disturbed each time, which count all the same
 
-  /// Calls `run` until the reference stays; returns what its times are to be multiplied by.
+  /// Calls `run` until nothing disturbs it; returns what its times are to be multiplied by.
   double steady(const std::function<void()>& run);
 
  private:
-  ReferenceProduct reference_;
+  Instruments instruments_;
   SteadyOptions options_;
   int64_t reference_ns_ = 0, last_ = 0;
   int64_t repeated_ = 0, unsteady_ = 0;

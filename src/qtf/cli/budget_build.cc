@@ -25,11 +25,15 @@ double nats_on(const text::TokenFile& text, const model::Transformer<float>& mod
   return train::evaluate(model, {&text, 0, text.size()}, options, pool).nats_per_token;
 }
 
-/// Whether what was measured keeps the budgets, recorded.
-bool judged(const budget::Budgets& limits, BuiltBudget& built, int64_t tolerance_ppm = 1'000'000) {
-  const adapt::Judgement judgement = budget::judge(limits, built.measured->query, tolerance_ppm);
-  built.decisions.add(adapt::record(judgement), adapt::to_json(judgement));
-  return judgement.holds;
+/// Records what decided whether a made model keeps the budgets: the middle of its measurements, or the worst
+/// where that alone does not.
+void record_confirmation(const budget::Budgets& limits, const budget::Confirmation& confirmed,
+                         audit::DecisionList& decisions) {
+  const bool by_worst = confirmed.strain <= 1 && !confirmed.holds;
+  const adapt::Judgement judgement =
+      by_worst ? budget::judge(limits, confirmed.worst_measured, std::llround(1e6 * budget::kTolerance))
+               : budget::judge(limits, confirmed.measured);
+  decisions.add(adapt::record(judgement), adapt::to_json(judgement));
 }
 
 /// Says on stderr what goes on, where that is wanted.
@@ -148,10 +152,10 @@ budget::QueryMeasurement BudgetBuilder::measure_shapes(const model::ModelConfig&
   return measured;
 }
 
-BudgetMeasured BudgetBuilder::measure_all(const Model& model) const {
+BudgetMeasured BudgetBuilder::measure_all(const Model& model, const Timer& timer) const {
   BudgetMeasured measured;
   measured.parameters = model::parameter_count(model.config());
-  measured.query = measure(model);
+  measured.query = timer();
   if (text_) measured.perplexity = std::exp(nats_of(model));
   return measured;
 }
@@ -169,9 +173,10 @@ BuiltBudget BudgetBuilder::build(const BudgetAsked& asked) {
 
 BuiltBudget BudgetBuilder::build_within(const BudgetAsked& asked) {
   BuiltBudget built;
-  for (const double margin : {0.99, 0.96, 0.92}) {
-    budget::FitOptions options;
-    options.margin = margin;
+  constexpr int kModels = 4;
+  budget::FitOptions options;
+  budget::Confirmation confirmed;
+  for (int made = 0; made < kModels; ++made) {
     const budget::Fit fit = budget::fit_budgets(
         source_ ? source_->config() : original_->config(), table_, asked.limits,
         [&](const model::ModelConfig& config) { return measure_shapes(config); }, options);
@@ -186,19 +191,16 @@ BuiltBudget BudgetBuilder::build_within(const BudgetAsked& asked) {
     }
     tell(progress_, "building it");
     built.model = assemble(fit.chosen);
-    built.measured = measure_all(*built.model);
-    const auto holds = [&] { return judged(asked.limits, built); };
-    // Random weights of the same shapes held a moment ago: a miss may be the machine's, so it is timed again
-    // before the budget is drawn tighter.
-    built.feasible = holds();
-    for (int again = 0; again < 2 && !built.feasible; ++again) {
-      built.measured->query = measure(*built.model);
-      built.feasible = holds();
-    }
+    const auto timer = [&] { return measure(*built.model); };
+    built.measured = measure_all(*built.model, [&] {
+      confirmed = budget::confirm(asked.limits, timer);
+      return confirmed.measured;
+    });
+    record_confirmation(asked.limits, confirmed, built.decisions);
+    built.feasible = confirmed.holds;
     if (built.feasible) return built;
+    options.margin = budget::tightened(options.margin, confirmed);
   }
-  built.feasible = judged(asked.limits, built, std::llround(1e6 * budget::kTolerance));
-  if (built.feasible) return built;
   if (asked.limits.latency_ns && built.measured->query.p95_ns > *asked.limits.latency_ns)
     built.nearest.push_back({"max_latency_ms", built.measured->query.p95_ns});
   const auto joules = static_cast<int64_t>(std::ceil(1e9 * built.measured->query.energy.joules));
@@ -229,7 +231,7 @@ BuiltBudget BudgetBuilder::build_for_perplexity(const BudgetAsked& asked) {
     if (lost <= room) break;
     allowed *= std::clamp(0.97 * room / lost, 0.2, 0.95);
   }
-  built.measured = measure_all(*built.model);
+  built.measured = measure_all(*built.model, [&] { return measure(*built.model); });
   built.feasible = *built.measured->perplexity <= *asked.target_perplexity;
   if (!built.feasible) built.nearest_perplexity = built.measured->perplexity;
   return built;

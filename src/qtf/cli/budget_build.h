@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -64,7 +65,8 @@ class BudgetBuilder {
   double nats_of(const Model& model) const;
   budget::QueryMeasurement measure(const Model& model) const;
   budget::QueryMeasurement measure_shapes(const model::ModelConfig& config) const;
-  BudgetMeasured measure_all(const Model& model) const;
+  using Timer = std::function<budget::QueryMeasurement()>;
+  BudgetMeasured measure_all(const Model& model, const Timer& timer) const;
   /// The fewest parameters of a perplexity, by trying real models.
   BuiltBudget build_for_perplexity(const BudgetAsked& asked);
   BuiltBudget build_within(const BudgetAsked& asked);
