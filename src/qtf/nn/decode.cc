@@ -14,15 +14,25 @@ namespace qtf::nn {
 
 namespace {
 
+template <class T>
+void add_bias_columns(const Linear<T>& layer, Matrix<T> y, const TeamMember& team) {
+  if (!layer.bias) return;
+  const Range columns = team.part(y.cols, kColumnGrain);
+  for (int64_t i = 0; i < y.rows; ++i)
+    kernels::add<T>(columns.size(), layer.bias + columns.begin, y.row(i) + columns.begin);
+}
+
 /// linear_columns() for rows at several levels.
 template <class T>
 void linear_columns(const Linear<T>& layer, ConstMatrix<T> x, Matrix<T> y, std::span<const LevelGroup> groups,
                     TeamMember& team, T* shared, Arena& scratch) {
   if (!layer.has_levels()) return linear_columns<T>(layer, x, y, 0, team, shared, scratch);
-  for (const LevelGroup& group : groups) {
-    linear_columns<T>(layer, x.row_block(group.first, group.rows), y.row_block(group.first, group.rows),
-                      group.level, team, shared + layer.map->shared_size(group.first), scratch);
-  }
+  if (groups.size() == 1) return linear_columns<T>(layer, x, y, groups[0].level, team, shared, scratch);
+  auto* own = scratch.allocate<LevelGroup>(static_cast<int64_t>(groups.size()));
+  for (size_t g = 0; g < groups.size(); ++g)
+    own[g] = {layer.level(groups[g].level), groups[g].first, groups[g].rows};
+  layer.map->forward_level_columns(x, y, {own, groups.size()}, team, shared, scratch);
+  add_bias_columns<T>(layer, y, team);
 }
 
 /// Layers with one input, outputs side by side in y. levels: one, or the rows' groups.
@@ -157,10 +167,7 @@ template <class T>
 void linear_columns(const Linear<T>& layer, ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& team,
                     T* shared, Arena& scratch) {
   layer.map->forward_columns(x, y, layer.level(level), team, shared, scratch);
-  if (!layer.bias) return;
-  const Range columns = team.part(y.cols, kColumnGrain);
-  for (int64_t i = 0; i < y.rows; ++i)
-    kernels::add<T>(columns.size(), layer.bias + columns.begin, y.row(i) + columns.begin);
+  add_bias_columns<T>(layer, y, team);
 }
 
 template <class T>

@@ -7,15 +7,11 @@
 
 #include "qtf/base/arena.h"
 #include "qtf/tensor/matrix.h"
+#include "qtf/tt/linear_map.h"
 
 namespace qtf::nn {
 
-/// Consecutive rows that run at one level.
-struct LevelGroup {
-  int level = 0;  ///< 0: the largest
-  int64_t first = 0;
-  int64_t rows = 0;
-};
+using tt::LevelGroup;
 
 /// Rows by level.
 struct LevelRows {

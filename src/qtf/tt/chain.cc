@@ -263,6 +263,42 @@ void ChainMap<T>::forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, Team
   gemm_columns<T>(z, u_transposed_, y, member.part(y.cols, kColumnGrain));
 }
 
+// The rows that have a block of the bond come first, so they are a prefix of the rows too.
+template <class T>
+void ChainMap<T>::forward_level_columns(ConstMatrix<T> x, Matrix<T> y, std::span<const LevelGroup> groups,
+                                        TeamMember& member, T* shared, Arena& scratch) const {
+  const auto blocks = bond_blocks(this->shape());
+  const auto rows_with = [&](int64_t end) {
+    int64_t rows = 0;
+    for (const LevelGroup& group : groups)
+      if (level_rank(this->shape(), group.level) >= end) rows = group.first + group.rows;
+    return rows;
+  };
+  const Matrix<T> z(shared, x.rows, halves_.rank());
+  const ProfileScope profile(kProducts.forward);
+  const Range own = member.part(z.cols, kColumnGrain);
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    const auto [begin, end] = blocks[b];
+    const int64_t rows = rows_with(end);
+    if (rows == 0) break;
+    if (!fixed_inputs_.empty()) {
+      fixed_inputs_.forward_block_columns(b, x.row_block(0, rows), z.row_block(0, rows), member, scratch);
+      continue;
+    }
+    // Whole grains, so that a column that two blocks share is one member's.
+    const Range part{std::max(own.begin, begin / kColumnGrain * kColumnGrain), std::min(own.end, end)};
+    if (part.begin < part.end) gemm_columns(x.row_block(0, rows), v_transposed_, z.row_block(0, rows), part);
+  }
+  member.barrier();
+  for (const auto& [begin, end] : blocks) {
+    const int64_t rows = rows_with(end);
+    if (rows == 0) return;
+    gemm_columns<T>(z.row_block(0, rows).col_block(begin, end - begin), u_transposed_, y.row_block(0, rows),
+                    member.part(y.cols, kColumnGrain), begin == 0 ? Into::overwrite : Into::accumulate,
+                    begin);
+  }
+}
+
 template <class T>
 void ChainMap<T>::backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,
                            T* dfactors, int level, Arena& scratch) const {

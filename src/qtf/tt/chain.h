@@ -53,6 +53,8 @@ class ChainMap final : public LinearMap<T> {
   void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const override;
   void forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T* shared,
                        Arena& scratch) const override;
+  void forward_level_columns(ConstMatrix<T> x, Matrix<T> y, std::span<const LevelGroup> groups,
+                             TeamMember& member, T* shared, Arena& scratch) const override;
   /// z.
   int64_t shared_size(int64_t rows) const override { return rows * halves_.rank(); }
   void backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx, T* dfactors,

@@ -54,15 +54,19 @@ void FixedInputs<T>::forward(ConstMatrix<T> x, Matrix<T> z, Arena& scratch) cons
 template <class T>
 void FixedInputs<T>::forward_columns(ConstMatrix<T> x, Matrix<T> z, const TeamMember& member,
                                      Arena& scratch) const {
-  for (const Block& block : blocks_) {
-    if (block.begin >= z.cols) return;
-    const ArenaScope scope(scratch);
-    const Range columns = member.part(block.size(), kColumnGrain);
-    if (columns.size() == 0) continue;
-    const Matrix<T> rest = split(block, x, columns, z, scratch);
-    gemm_columns<T>(rest, block.transposed, z.col_block(block.begin, block.size()), columns,
-                    Into::accumulate);
-  }
+  for (size_t block = 0; block < blocks_.size() && blocks_[block].begin < z.cols; ++block)
+    forward_block_columns(block, x, z, member, scratch);
+}
+
+template <class T>
+void FixedInputs<T>::forward_block_columns(size_t index, ConstMatrix<T> x, Matrix<T> z,
+                                           const TeamMember& member, Arena& scratch) const {
+  const Block& block = blocks_[index];
+  const Range columns = member.part(block.size(), kColumnGrain);
+  if (columns.size() == 0) return;
+  const ArenaScope scope(scratch);
+  const Matrix<T> rest = split(block, x, columns, z, scratch);
+  gemm_columns<T>(rest, block.transposed, z.col_block(block.begin, block.size()), columns, Into::accumulate);
 }
 
 template class FixedInputs<float>;

@@ -31,6 +31,10 @@ class FixedInputs {
   /// A member's columns of each level's addition: together the members make all of z.
   void forward_columns(ConstMatrix<T> x, Matrix<T> z, const TeamMember& member, Arena& scratch) const;
 
+  /// The same of one level's addition, of all its columns in z[M, rank]; block: from 0.
+  void forward_block_columns(size_t block, ConstMatrix<T> x, Matrix<T> z, const TeamMember& member,
+                             Arena& scratch) const;
+
  private:
   /// The rows of V that a level adds.
   struct Block {

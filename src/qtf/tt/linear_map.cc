@@ -64,6 +64,14 @@ void LinearMap<T>::forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, Tea
 }
 
 template <class T>
+void LinearMap<T>::forward_level_columns(ConstMatrix<T> x, Matrix<T> y, std::span<const LevelGroup> groups,
+                                         TeamMember& member, T* shared, Arena& scratch) const {
+  for (const LevelGroup& group : groups)
+    forward_columns(x.row_block(group.first, group.rows), y.row_block(group.first, group.rows), group.level,
+                    member, shared + shared_size(group.first), scratch);
+}
+
+template <class T>
 std::unique_ptr<LinearMap<T>> make_linear_map(const WeightShape& shape,
                                               const std::vector<int>& merged_levels) {
   auto map = is_rebuilt(shape) ? row<T>(shape).rebuilt(shape) : row<T>(shape).direct(shape);

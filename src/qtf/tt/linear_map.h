@@ -17,6 +17,13 @@ namespace qtf::tt {
 
 enum class Use { training, inference };
 
+/// Consecutive rows that run at one nested level.
+struct LevelGroup {
+  int level = 0;  ///< 0: the largest
+  int64_t first = 0;
+  int64_t rows = 0;
+};
+
 /// What a kind's products are called in a profile (base/profile.h).
 struct ProductNames {
   const char* forward;
@@ -63,6 +70,12 @@ class LinearMap {
   virtual void forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T* shared,
                                Arena& scratch) const;
   virtual int64_t shared_size(int64_t /*rows*/) const { return 0; }
+
+  /// forward_columns() for groups of rows, those of larger levels first. The same bits. A map whose levels
+  /// are prefixes makes one product of every prefix block, of all rows that have it, so that no weight is
+  /// read twice.
+  virtual void forward_level_columns(ConstMatrix<T> x, Matrix<T> y, std::span<const LevelGroup> groups,
+                                     TeamMember& member, T* shared, Arena& scratch) const;
 
   /// dx = dy·W or dx += dy·W (skipped if dx.data is null), and dfactors += the factors' gradient.
   virtual void backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T* saved, Matrix<T> dx, Into into_dx,

@@ -47,6 +47,24 @@ void MergedMap<T>::forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, Tea
   at(level).forward_columns(x, y, level, member, shared, scratch);
 }
 
+/// Runs of groups that the cores run, as the inner map does; the others each by their own matrix.
+template <class T>
+void MergedMap<T>::forward_level_columns(ConstMatrix<T> x, Matrix<T> y, std::span<const LevelGroup> groups,
+                                         TeamMember& member, T* shared, Arena& scratch) const {
+  for (size_t i = 0; i < groups.size();) {
+    const LinearMap<T>& map = at(groups[i].level);
+    size_t end = i + 1;
+    while (end < groups.size() && &map == inner_.get() && &at(groups[end].level) == &map) ++end;
+    const int64_t first = groups[i].first, rows = groups[end - 1].first + groups[end - 1].rows - first;
+    const ArenaScope scope(scratch);
+    auto* own = scratch.allocate<LevelGroup>(static_cast<int64_t>(end - i));
+    for (size_t g = i; g < end; ++g) own[g - i] = {groups[g].level, groups[g].first - first, groups[g].rows};
+    map.forward_level_columns(x.row_block(first, rows), y.row_block(first, rows), {own, end - i}, member,
+                              shared + map.shared_size(first), scratch);
+    i = end;
+  }
+}
+
 template <class T>
 void MergedMap<T>::gather(std::span<const int32_t> rows, Matrix<T> y, T* saved, int level,
                           Arena& scratch) const {

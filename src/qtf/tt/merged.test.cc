@@ -98,5 +98,50 @@ TEST(MergedMap, ADenseMapHasNothingToMerge) {
   EXPECT_EQ(dynamic_cast<MergedMap<float>*>(m.map.get()), nullptr);
 }
 
+// Rows at several levels, by blocks of the bond or by merged matrices, on any number of members: the bits of
+// each row alone at its level.
+TEST(LevelColumns, EveryRowHasTheBitsOfItsLevelAlone) {
+  // 32 ranks: levels within and across the columns that a member takes.
+  constexpr int64_t kTall = 70, kWide = 60;
+  const std::vector<LevelGroup> groups{{3, 0, 2}, {2, 2, 1}, {1, 3, 4}};
+  std::string pivots = "1";
+  for (int i = 2; i <= 5; ++i) pivots += "x" + std::to_string(i);
+  for (int i = 10; i < 31; ++i) pivots += "x" + std::to_string(i);
+  for (int i = 1; i <= 6; ++i) pivots += "x" + std::to_string(i);
+  for (const std::string& text :
+       {std::string("chain:rank=32,levels=5x26x32"), "chain:rank=32,levels=5x26x32,pivots=" + pivots,
+        std::string("btt:rank=2")}) {
+    const WeightShape shape = parse_shape(text, kTall, kWide);
+    const bool has_levels = !shape.levels.empty();
+    const std::vector<float> cores = random_values(parameters(shape), 1), x = random_values(7 * kWide, 2);
+    for (const std::vector<int>& merged : {std::vector<int>{}, std::vector<int>{2}, std::vector<int>{1, 3}}) {
+      const auto map = make_linear_map<float>(shape, has_levels ? merged : std::vector<int>{});
+      map->prepare(cores.data(), Use::inference);
+      for (const int members : {1, 2, 3}) {
+        std::vector<float> y(7 * kTall), shared(static_cast<size_t>(map->shared_size(7)));
+        ThreadPool pool(members);
+        Team team(pool);
+        std::vector<Arena> arenas(static_cast<size_t>(members));
+        std::vector<LevelGroup> own = groups;
+        for (LevelGroup& group : own) group.level = has_levels ? group.level : 0;
+        team.run([&](TeamMember& member) {
+          map->forward_level_columns({x.data(), 7, kWide}, {y.data(), 7, kTall}, own, member, shared.data(),
+                                     arenas[static_cast<size_t>(member.index())]);
+        });
+        Arena scratch;
+        for (const LevelGroup& group : own) {
+          for (int64_t row = group.first; row < group.first + group.rows; ++row) {
+            std::vector<float> alone(kTall);
+            map->forward({x.data() + row * kWide, 1, kWide}, {alone.data(), 1, kTall}, nullptr, group.level,
+                         scratch);
+            EXPECT_EQ(std::vector<float>(y.begin() + row * kTall, y.begin() + (row + 1) * kTall), alone)
+                << text << ", " << members << " members, row " << row;
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace qtf::tt
