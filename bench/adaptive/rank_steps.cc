@@ -34,32 +34,12 @@ struct Flags {
   int repeat = 9, threads = 0;
 };
 
-/// "level:2" is no policy; "entropy:0.5" and "random:0.5" name the mean rank; "fixed:2".
+/// "level:2" is no policy; "entropy:0.5", "gate:0.5" and "random:0.5" name the mean rank; "fixed:2".
 struct Side {
   std::string name;
   model::Levels levels;
   std::unique_ptr<model::RankScheduler> scheduler;
 };
-
-Side read_side(const std::string& name, const model::ModelConfig& config) {
-  Side side{name, {}, nullptr};
-  const size_t colon = name.find(':');
-  const std::string kind = name.substr(0, colon);
-  const std::string number = colon == std::string::npos ? "" : name.substr(colon + 1);
-  const int levels = model::level_count(config);
-  if (kind == "level") {
-    const int level = std::stoi(number);
-    side.levels = level == levels ? 0 : level;
-    return side;
-  }
-  model::RankOptions options;
-  options.policy = qtf::adapt::parse_rank_policy(kind == "fixed" ? name : kind, levels);
-  if (kind != "fixed")
-    options.mean = std::llround(std::stod(number) * static_cast<double>(qtf::adapt::kUnit));
-  side.scheduler = std::make_unique<model::RankScheduler>(config, options);
-  side.levels = {0, side.scheduler.get()};
-  return side;
-}
 
 model::ModelConfig random_config(const Flags& flags) {
   model::ModelConfig config;
@@ -124,6 +104,32 @@ struct Session {
   std::vector<float> hidden;
 };
 
+/// Calibrated on the session's tokens for signals that the model is not calibrated for.
+Side read_side(const std::string& name, Session& session) {
+  model::ModelConfig config = session.config;
+  Side side{name, {}, nullptr};
+  const size_t colon = name.find(':');
+  const std::string kind = name.substr(0, colon);
+  const std::string number = colon == std::string::npos ? "" : name.substr(colon + 1);
+  const int levels = model::level_count(config);
+  if (kind == "level") {
+    const int level = std::stoi(number);
+    side.levels = level == levels ? 0 : level;
+    return side;
+  }
+  model::RankOptions options;
+  options.policy = qtf::adapt::parse_rank_policy(kind == "fixed" ? name : kind, levels);
+  if (kind != "fixed")
+    options.mean = std::llround(std::stod(number) * static_cast<double>(qtf::adapt::kUnit));
+  const qtf::adapt::RankSignal signal = options.policy.signal;
+  if (qtf::adapt::info(signal).calibrated && config.rank_policy->signal != signal)
+    config.rank_policy = model::calibrate_ranks(*session.loaded.model, session.tokens, session.ends,
+                                                {.signal = signal}, session.pool);
+  side.scheduler = std::make_unique<model::RankScheduler>(config, options);
+  side.levels = {0, side.scheduler.get()};
+  return side;
+}
+
 /// Adds the seconds of a profile's parts at the top.
 void add_parts(const qtf::ProfileReport& report, Json& parts) {
   for (const qtf::ProfileRow& row : report.rows)
@@ -165,7 +171,7 @@ Json run(const Flags& flags) {
   if (flags.decode >= session.config.context)
     qtf::throw_input_error("--decode", "must be below the context of {}", session.config.context);
   std::vector<Side> sides;
-  for (const std::string& name : flags.policies) sides.push_back(read_side(name, session.config));
+  for (const std::string& name : flags.policies) sides.push_back(read_side(name, session));
   const int64_t context = session.config.context;
   return {{"threads", session.pool.size()},
           {"context", context},
@@ -179,7 +185,8 @@ Flags parse(int argc, char** argv) {
   qtf::benchmarks::Options options("Times rank policies, prints one JSON object");
   options.add("--model", flags.model, "a model with levels; without it one of random weights");
   options.add("--text", flags.text, "tokens to pass; without it random ones");
-  options.add("--policy", flags.policies, "level:K, fixed:K, entropy:M or random:M").required();
+  options.add("--policy", flags.policies, "level:K, fixed:K, random:M, or a signal and its mean, entropy:M")
+      .required();
   options.add("--width", flags.width).between(8, 1 << 14);
   options.add("--feed-forward", flags.feed_forward).between(8, 1 << 16);
   options.add("--rank", flags.rank, "of the feed-forward maps").between(4, 1 << 14);

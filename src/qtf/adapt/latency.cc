@@ -8,23 +8,24 @@ namespace qtf::adapt {
 
 LatencyDecision decide_mean(const LatencyQuestion& q) {
   LatencyDecision decision{q, q.mean};
-  if (q.measured_ns > q.budget_ns) {
+  if (q.measured > q.budget) {
     // In parts per million, so that no product leaves 64 bits.
-    const int64_t over_ppm = (q.measured_ns - q.budget_ns) * 1'000'000 / q.measured_ns;
+    const int64_t over_ppm = (q.measured - q.budget) * 1'000'000 / q.measured;
     const int64_t fall = std::max(kUnit / 16, q.mean / 1'000'000 * over_ppm);
     decision.mean = std::max(kLeastMean, q.mean - fall);
     decision.too_slow = q.mean <= kLeastMean;
-  } else if (q.measured_ns < q.budget_ns / 10 * 9) {
+  } else if (q.measured < q.budget / 10 * 9) {
     decision.mean = std::max(q.mean, std::min(q.asked, q.mean + kUnit / 64));
   }
   return decision;
 }
 
 nlohmann::ordered_json to_json(const LatencyDecision& d) {
+  const bool time = d.question.budget_of == RunBudget::time;
   return {{"decision", "mean_rank"},
           {"token", std::to_string(d.question.token)},
-          {"measured_ns", std::to_string(d.question.measured_ns)},
-          {"budget_ns", std::to_string(d.question.budget_ns)},
+          {time ? "measured_ns" : "measured_nj", std::to_string(d.question.measured)},
+          {time ? "budget_ns" : "budget_nj", std::to_string(d.question.budget)},
           {"mean_before", std::to_string(d.question.mean)},
           {"asked", std::to_string(d.question.asked)},
           {"mean", std::to_string(d.mean)},

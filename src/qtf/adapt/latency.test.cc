@@ -10,7 +10,7 @@ namespace {
 constexpr int64_t kBudgetNs = 1'000'000;
 
 LatencyQuestion latency_question(int64_t measured_ns, int64_t mean) {
-  return {.token = 8, .measured_ns = measured_ns, .budget_ns = kBudgetNs, .mean = mean, .asked = kUnit / 2};
+  return {.token = 8, .measured = measured_ns, .budget = kBudgetNs, .mean = mean, .asked = kUnit / 2};
 }
 
 TEST(Latency, FallsWhenSlowAndRisesWhenThereIsRoom) {
@@ -39,7 +39,7 @@ TEST(Latency, ComesToTheBudget) {
     int64_t mean = start;
     for (int64_t token = 0; token < 2000; token += kLatencyTokens) {
       const int64_t ns = kBudgetNs / 2 + 2 * kBudgetNs * (mean / 1000) / (kUnit / 1000);
-      mean = decide_mean({token, ns, kBudgetNs, mean, kUnit / 2}).mean;
+      mean = decide_mean({RunBudget::time, token, ns, kBudgetNs, mean, kUnit / 2}).mean;
     }
     EXPECT_GT(mean, kUnit / 8) << "half a millisecond is at a quarter of the range";
     EXPECT_LE(mean, kUnit / 4);
@@ -49,6 +49,11 @@ TEST(Latency, ComesToTheBudget) {
 TEST(Latency, RecordHoldsAllInputsAsText) {
   EXPECT_EQ(to_json(decide_mean(latency_question(kBudgetNs, kUnit / 4))).dump(),
             R"({"decision":"mean_rank","token":"8","measured_ns":"1000000","budget_ns":"1000000",)"
+            R"("mean_before":"250000000","asked":"500000000","mean":"250000000","too_slow":"0"})");
+  LatencyQuestion energy = latency_question(kBudgetNs, kUnit / 4);
+  energy.budget_of = RunBudget::energy;
+  EXPECT_EQ(to_json(decide_mean(energy)).dump(),
+            R"({"decision":"mean_rank","token":"8","measured_nj":"1000000","budget_nj":"1000000",)"
             R"("mean_before":"250000000","asked":"500000000","mean":"250000000","too_slow":"0"})");
 }
 

@@ -31,12 +31,34 @@ const std::vector<RankPolicyInfo>& rank_policies() {
       {RankSignal::fixed, "fixed:K", "every token takes level K", false},
       {RankSignal::entropy, "entropy", "the more places a token attends to, the larger its ranks", true},
       {RankSignal::random, "random", "any tokens, as many at each level", false},
+      {RankSignal::gate, "gate", "the more a learned gate expects a token to lose, the larger its ranks",
+       true, RankSource::hidden},
+      {RankSignal::output, "output", "the less sure the model was of what comes, the larger its ranks", true,
+       RankSource::output},
+      {RankSignal::surprise, "surprise", "the less a token was expected, the larger its ranks", true,
+       RankSource::output},
+      {RankSignal::circuit, "circuit", "the more entangled a token's circuit state, the larger its ranks",
+       true, RankSource::circuit},
   };
   return table;
 }
 
 const RankPolicyInfo& info(RankSignal signal) {
   return rank_policies()[static_cast<size_t>(signal)];
+}
+
+RankSignal parse_calibrated_signal(std::string_view name) {
+  for (const RankPolicyInfo& policy : rank_policies())
+    if (policy.calibrated && policy.name == name) return policy.signal;
+  throw_input_error(kRanksPlace, "no signal that is calibrated is called '{}'; choose one of {}", name,
+                    calibrated_signals());
+}
+
+std::string calibrated_signals() {
+  std::string names;
+  for (const RankPolicyInfo& policy : rank_policies())
+    if (policy.calibrated) names += (names.empty() ? "" : ", ") + std::string(policy.name);
+  return names;
 }
 
 RankPolicyChoice parse_rank_policy(std::string_view text, int levels) {

@@ -20,9 +20,22 @@ inline constexpr int kMostLevels = 8;
 
 /// What a policy decides by.
 enum class RankSignal : uint8_t {
-  fixed,    ///< nothing: every token takes the same level
-  entropy,  ///< where the token's attention entropy stands in the layer's distribution
-  random,   ///< a draw: as many tokens at each level, any of them (to compare with)
+  fixed,     ///< nothing: every token takes the same level
+  entropy,   ///< where the token's attention entropy stands in the layer's distribution
+  random,    ///< a draw: as many tokens at each level, any of them (to compare with)
+  gate,      ///< what a learned gate expects the token to lose at a smaller level
+  output,    ///< the entropy of what the model expected in the token's place
+  surprise,  ///< how little the model expected the token itself
+  circuit,   ///< the entanglement of the token's own circuit state, after the quantum layer and where it is
+             ///< routed; else the attention entropy
+};
+
+/// What a signal is taken from, beside the attention's entropy.
+enum class RankSource : uint8_t {
+  attention,  ///< nothing else
+  hidden,     ///< the token's numbers before the block
+  output,     ///< the model's output at the token before: a text is then read token by token
+  circuit,    ///< the quantum layer's states
 };
 
 /// A row of the table of policies.
@@ -31,7 +44,11 @@ struct RankPolicyInfo {
   std::string_view name;     ///< as --rank-policy has it
   std::string_view summary;  ///< for help
   bool calibrated;           ///< needs a distribution measured on a text
+  RankSource source = RankSource::attention;
 };
+
+/// The signal that is calibrated where no other is asked for: the best that was measured (docs/adaptive.md).
+inline constexpr RankSignal kUsualSignal = RankSignal::gate;
 
 /// In RankSignal's order.
 const std::vector<RankPolicyInfo>& rank_policies();
@@ -43,6 +60,12 @@ struct RankPolicyChoice {
   int level = 0;  ///< of fixed
   bool operator==(const RankPolicyChoice&) const = default;
 };
+
+/// A calibrated signal by its name. Throws InputError, naming them all, for another.
+RankSignal parse_calibrated_signal(std::string_view name);
+
+/// Names of the calibrated signals, with commas between.
+std::string calibrated_signals();
 
 /// Throws InputError for a name that no policy has (with a suggestion), and for fixed without a level from 1
 /// to `levels`.
@@ -103,6 +126,11 @@ struct RankGoal {
 /// then mixed in twos, the neighbours of the mean: measured better than spreading, because what the small
 /// levels lose outweighs what the large ones gain (docs/adaptive.md).
 inline constexpr int64_t kUsualAlpha = kUnit / 10;
+
+/// The slope that was measured best for a signal: the gate knows enough to spread tokens over all levels.
+constexpr int64_t usual_alpha(RankSignal signal) {
+  return signal == RankSignal::gate ? kUnit : kUsualAlpha;
+}
 
 struct RankThresholds {
   RankGoal goal;

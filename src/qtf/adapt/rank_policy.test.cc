@@ -51,6 +51,19 @@ TEST(RankPolicy, FixedIsFixed) {
   EXPECT_EQ(decide_level(question).level, 2);
 }
 
+TEST(RankPolicy, CalibratedSignalsHaveNames) {
+  for (const RankPolicyInfo& policy : rank_policies()) {
+    EXPECT_EQ(&info(policy.signal), &policy);
+    if (policy.calibrated) {
+      EXPECT_EQ(parse_calibrated_signal(policy.name), policy.signal);
+    } else {
+      EXPECT_THROW(parse_calibrated_signal(policy.name), InputError);
+    }
+  }
+  EXPECT_EQ(calibrated_signals(), "entropy, gate, output, surprise, circuit");
+  EXPECT_TRUE(info(kUsualSignal).calibrated);
+}
+
 // A level is kept until Ŝ is beyond its interval by the hysteresis, whatever the level is.
 TEST(RankPolicy, HysteresisKeepsTheLevelNearAThreshold) {
   const int64_t small = kTenth / 2;

@@ -106,14 +106,25 @@ TEST_F(BadInput, RankPolicies) {
   refuse_training({"--mean-rank", "0.4"}, "add --rank-policy entropy");
   refuse_training({"--rank-policy", "random"}, "--rank-policy");
   const Words generate = {"generate", nested, "--prompt", "A"};
-  for (const char* ms : {"0", "-1"})
-    refuse(generate + Words{"--max-latency-ms", ms}, "expected milliseconds above 0");
-  refuse(generate + Words{"--max-latency-ms", "5", "--rank-policy", "fixed:1"}, "fixed:K has none");
-  refuse(generate + Words{"--decisions", "x"}, "--decisions records what --max-latency-ms decides");
-  refuse({"generate", dense, "--prompt", "A", "--max-latency-ms", "5"}, "no nested levels");
+  for (const char* budget : {"--max-latency-ms", "--max-energy-per-query"}) {
+    for (const char* value : {"0", "-1"}) refuse(generate + Words{budget, value}, "must be above 0");
+    for (const char* value : {"nan", "fast", "3MB"}) refuse(generate + Words{budget, value}, "expected");
+    refuse({"generate", dense, "--prompt", "A", budget, "5"}, "no nested levels");
+    refuse(generate + Words{budget, "5", "--rank-policy", "fixed:1"}, "fixed:K has none");
+  }
+  refuse(generate + Words{"--max-latency-ms", "5J"}, "'J' measures an energy");
+  refuse(generate + Words{"--max-energy-per-query", "5ms"}, "'ms' measures a");
+  for (const char* intensity : {"0", "-4", "nan", "inf", "400kg", "x"})
+    refuse(generate + Words{"--watts", "9", "--grid-intensity", intensity}, "grams of CO2 a kWh above 0");
+  for (const char* watts : {"0", "-1", "nan", "5..", "7..3"})
+    refuse(generate + Words{"--max-energy-per-query", "5", "--watts", watts}, "--watts");
+  refuse(generate + Words{"--decisions", "x"}, "--decisions records what --max-latency-ms or");
   const Words calibrate = {"calibrate", nested, "--text", place_.book()};
   refuse(calibrate + Words{"--mean-rank", "1"}, "above 0 and below 1");
   refuse(calibrate + Words{"--hysteresis", "-1"}, "--hysteresis");
+  refuse(calibrate + Words{"--signal", "moon"}, "choose one of entropy, gate, output, surprise, circuit");
+  refuse(calibrate + Words{"--signal", "random"}, "no signal that is calibrated");
+  refuse(calibrate + Words{"--signal", "circuit"}, "no quantum layer");
   refuse(calibrate + Words{"--tokens", "1"}, "--tokens");
   refuse({"calibrate", dense, "--text", place_.book()}, "no nested levels");
   refuse({"calibrate", nested, "--text", place_.write("one.txt", "x")}, "give more text");

@@ -158,19 +158,24 @@ void print_front(const BudgetReport& report, std::ostream& out) {
         1e-6 * static_cast<double>(point.totals.cost.ns), 1e-9 * static_cast<double>(point.totals.loss));
 }
 
-std::string measured_text(const BudgetMeasured& m) {
+std::string measured_text(const BudgetMeasured& m, std::optional<double> grams_per_kwh) {
   return fmt::format(
-      "{} parameters, {}; a query takes {} (95th percentile; median {}) and {:.4g} J {} (within {:.3g} to "
-      "{:.3g})",
-      m.parameters, format_quantity(m.bytes, Quantity::bytes),
-      format_quantity(m.query.p95_ns, Quantity::duration),
-      format_quantity(m.query.p50_ns, Quantity::duration), m.query.energy.joules,
-      adapt::tier_name(m.query.energy.tier), m.query.energy.low, m.query.energy.high);
+      "{} parameters, {}; a query takes {} (95th percentile; median {}) and {}", m.parameters,
+      format_quantity(m.bytes, Quantity::bytes), format_quantity(m.query.p95_ns, Quantity::duration),
+      format_quantity(m.query.p50_ns, Quantity::duration), energy_text(m.query.energy, grams_per_kwh));
 }
 
-void print_budget(const BudgetReport& report, const std::filesystem::path& out, std::ostream& stream) {
+/// The report's "measured" with the carbon of a query.
+ordered_json with_carbon(ordered_json json, const BudgetMeasured& measured,
+                         std::optional<double> grams_per_kwh) {
+  if (grams_per_kwh) json.at("measured").update(energy_json(measured.query.energy, grams_per_kwh));
+  return json;
+}
+
+void print_budget(const BudgetReport& report, const std::filesystem::path& out,
+                  std::optional<double> grams_per_kwh, std::ostream& stream) {
   print_front(report, stream);
-  stream << measured_text(*report.measured) << "\n";
+  stream << measured_text(*report.measured, grams_per_kwh) << "\n";
   if (report.measured->perplexity) stream << fmt::format("perplexity {:.4g}\n", *report.measured->perplexity);
   stream << fmt::format(
       "{} binds; predicted loss {:.4f} nats/token, at most {:.2g} % of it could be saved within the "
@@ -190,6 +195,7 @@ void print_budget(const BudgetReport& report, const std::filesystem::path& out, 
 void make_budget(const Arguments& arguments, const Streams& streams) {
   if (!arguments.given("--out")) throw UsageError("--out is missing ('qtf help budget' shows what it is)");
   const std::filesystem::path out = new_model_path(arguments, "budget");
+  const auto intensity = read_grid_intensity(arguments);
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const std::string source = arguments.text("MODEL");
   model::LoadedModel loaded = open_model(source, "budget");
@@ -235,9 +241,9 @@ void make_budget(const Arguments& arguments, const Streams& streams) {
   write_model_card(folder.path(), report.name, built.model->config());
   folder.keep();
   if (arguments.flag("--json"))
-    streams.out << to_json(report).dump() << "\n";
+    streams.out << with_carbon(to_json(report), *report.measured, intensity).dump() << "\n";
   else
-    print_budget(report, out, streams.out);
+    print_budget(report, out, intensity, streams.out);
 }
 
 /// What budget.json says of the folder.
@@ -287,13 +293,14 @@ void verify_budget(const Arguments& arguments, const Streams& streams) {
     measured.perplexity = perplexity_on(arguments.text("--text"), loaded, pool);
   }
   const bool holds = keeps_budgets(stored.asked, measured);
+  const auto intensity = read_grid_intensity(arguments);
   if (arguments.flag("--json")) {
     ordered_json json{{"holds", holds}, {"asked", to_json(stored.asked)}, {"measured", to_json(measured)}};
     json["runs"] = measured.query.runs, json["repeated"] = measured.query.repeated;
     json["unsteady"] = measured.query.unsteady;
-    streams.out << json.dump() << "\n";
+    streams.out << with_carbon(std::move(json), measured, intensity).dump() << "\n";
   } else {
-    streams.out << measured_text(measured) << "\n"
+    streams.out << measured_text(measured, intensity) << "\n"
                 << (holds ? "The budget holds\n" : "The budget does not hold\n");
   }
   if (!holds) throw ExitStatus(2);

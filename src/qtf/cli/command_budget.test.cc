@@ -188,6 +188,35 @@ TEST_F(BudgetCommand, VerifiesAModelInAProcessOfItsOwn) {
   EXPECT_NE(call({"budget", model_, "--verify"}).err.find("has no budget.json"), std::string::npos);
 }
 
+TEST_F(BudgetCommand, SaysWhichOfContradictingBudgetsGivesWay) {
+  // Few parameters and a perplexity that only more would reach.
+  const Result few = call(budget_call(
+      "none", {"--max-params", "12k", "--target-perplexity", "1.01", "--text", place_.book(), "--json"}));
+  EXPECT_EQ(few.status, 2);
+  EXPECT_GT(nlohmann::json::parse(few.out)["nearest"]["target_perplexity"].get<double>(), 1.01);
+  // Bytes that allow some model, and a time that allows none.
+  const Result slow = call(budget_call("none", {"--max-bytes", "1MB", "--max-latency-ms", "1us", "--json"}));
+  EXPECT_EQ(slow.status, 2);
+  const auto report = nlohmann::json::parse(slow.out);
+  EXPECT_EQ(report["binding"], "max_latency_ms");
+  EXPECT_FALSE(report["nearest"].contains("max_bytes"));
+  EXPECT_FALSE(std::filesystem::exists(std::filesystem::path(place_ / "none")));
+}
+
+TEST_F(BudgetCommand, TellsCarbonWhereTheGridsIntensityIsStated) {
+  const auto report =
+      call_json(budget_call("green", {"--max-params", "30k", "--grid-intensity", "400gCO2/kWh"}));
+  const auto& measured = report["measured"];
+  EXPECT_NEAR(measured["carbon_g"].get<double>(), measured["joules"].get<double>() / 9000, 1e-12);
+  EXPECT_NEAR(measured["carbon_interval"][1].get<double>(),
+              measured["energy_interval"][1].get<double>() / 9000, 1e-12);
+  EXPECT_EQ(measured["grid_intensity"], 400);
+  expect_refused({"--max-params", "30k", "--grid-intensity", "0"}, "grams of CO2 a kWh above 0");
+  const Result again = call({"budget", place_ / "green", "--verify", "--watts", "10", "--grid-intensity",
+                             "400", "--quiet", "--threads", "2"});
+  EXPECT_NE(again.out.find(" mg CO2 modelled (within "), std::string::npos) << again.out;
+}
+
 TEST_F(BudgetCommand, RefusesBudgetsThatAreNone) {
   expect_refused({}, "give one at least of --max-params");
   for (const char* option : {"--max-params", "--max-bytes", "--max-latency-ms", "--max-energy-per-query"})

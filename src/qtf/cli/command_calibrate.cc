@@ -36,8 +36,10 @@ void run_calibrate(const Arguments& arguments, const Streams& streams) {
   const model::LoadedModel loaded = open_model(folder, "calibrate");
   const model::ModelConfig& config = loaded.model->config();
   model::RankCalibrationOptions options;
+  if (arguments.given("--signal"))
+    options.signal = adapt::parse_calibrated_signal(arguments.text("--signal"));
   options.mean = read_share(arguments, "--mean-rank");
-  options.alpha = read_alpha(arguments);
+  if (arguments.given("--alpha")) options.alpha = read_alpha(arguments);
   options.hysteresis = std::llround(arguments.number("--hysteresis") * static_cast<double>(adapt::kUnit));
   loaded.model->prepare(tt::Use::inference, pool);
   const text::TokenFile file = text::tokenize_corpus(arguments.text("--text"), *loaded.tokenizer);
@@ -69,15 +71,19 @@ const Command kCalibrateCommand{
     .name = "calibrate",
     .summary = "Fit the ranks' policy of a model with nested levels to a text",
     .details =
-        "Measures how each layer's attention entropy is distributed over a text and solves for the "
-        "thresholds "
-        "between levels that give the mean rank asked for. config.json of the model folder then holds them, "
-        "and --rank-policy entropy of eval and generate uses them. qtf compress and qtf train do it for the "
-        "models with levels that they make.",
+        "Measures how a signal of each token is distributed in each layer over a text (a learned gate is "
+        "trained on it first) and solves for the thresholds between levels that give the mean rank asked "
+        "for. "
+        "config.json of the model folder then holds them, and --rank-policy of eval and generate uses them. "
+        "qtf compress and qtf train do it for the models with levels that they make.",
     .example = {.call = "qtf calibrate book-small --text book.txt --mean-rank 0.5"},
     .options =
         {{.name = "MODEL", .help = "a model folder with nested levels", .required = true},
          {.name = "--text", .value = "FILE", .help = "a text file or a folder of them", .required = true},
+         {.name = "--signal",
+          .value = "NAME",
+          .help = "what picks the levels: entropy, gate, output, surprise or circuit (docs/adaptive.md); "
+                  "without it the usual one"},
          {.name = "--tokens",
           .type = ValueType::integer,
           .value = "N",
@@ -93,9 +99,8 @@ const Command kCalibrateCommand{
          {.name = "--alpha",
           .type = ValueType::number,
           .value = "A",
-          .initial = "0.1",
-          .help = "how steeply ranks rise with the entropy: the smaller, the fewer levels are mixed; 0: over "
-                  "all of them",
+          .help = "how steeply ranks rise with the signal: the smaller, the fewer levels are mixed; 0: over "
+                  "all of them; without it 1 for the gate and 0.1 for the others",
           .min = 0,
           .max = 1000},
          {.name = "--hysteresis",

@@ -133,9 +133,9 @@ TEST_F(EvalRanks, TellTheMixThatAPolicyCameTo) {
     EXPECT_NEAR(shares, 1, 1e-9);
     EXPECT_NEAR(mean, ranks.at("mean_rank"), 1e-6) << "equal steps";
   }
-  EXPECT_EQ(eval({"--mean-rank", "0.4"}).at("ranks").at("policy"), "entropy") << "the model's own";
+  EXPECT_EQ(eval({"--mean-rank", "0.4"}).at("ranks").at("policy"), "gate") << "the model's own";
   const std::string text = call({"eval", model_, "--text", place_.book(), "--mean-rank", "0.4"}).out;
-  EXPECT_NE(text.find("ranks            entropy, mean rank 0."), std::string::npos) << text;
+  EXPECT_NE(text.find("ranks            gate, mean rank 0."), std::string::npos) << text;
   EXPECT_NE(text.find("(asked 0.400); levels 1 to 4: "), std::string::npos) << text;
 }
 

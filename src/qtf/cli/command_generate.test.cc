@@ -112,9 +112,41 @@ TEST_F(Generate, ATimeATokenLowersTheMeanRank) {
   const Result free = call({"generate", nested, "--prompt", "Line 1", "--tokens", "80", "--max-latency-ms",
                             "1000", "--decisions", record});
   EXPECT_EQ(read_file(record), "");
-  EXPECT_EQ(
-      free.out,
-      call({"generate", nested, "--prompt", "Line 1", "--tokens", "80", "--rank-policy", "entropy"}).out);
+  EXPECT_EQ(free.out,
+            call({"generate", nested, "--prompt", "Line 1", "--tokens", "80", "--rank-policy", "gate"}).out);
+}
+
+TEST_F(Generate, AnEnergyOfTheQueryLowersTheMeanRank) {
+  const std::string nested =
+      place_.train("joules", {"--shape", "ffn=chain:rank=8", "--levels", "4", "--steps", "30"});
+  const std::string record = place_ / "energy.jsonl";
+  const auto run = [&](const char* joules, std::vector<std::string> more) {
+    std::vector<std::string> args = {"generate", nested,        "--prompt",
+                                     "Line 1",   "--tokens",    "80",
+                                     "--watts",  "10",          "--max-energy-per-query",
+                                     joules,     "--decisions", record};
+    args.insert(args.end(), more.begin(), more.end());
+    const Result result = call(args);
+    EXPECT_EQ(result.status, 0) << result.err;
+    return result.err;
+  };
+  const std::string poor = run("1uJ", {"--stats", "--grid-intensity", "400gCO2/kWh"});
+  EXPECT_NE(poor.find("The query took more than 1e-06 J"), std::string::npos) << poor;
+  EXPECT_NE(poor.find(" J modelled (within "), std::string::npos) << poor;
+  EXPECT_NE(poor.find(" mg CO2 modelled (within "), std::string::npos) << poor;
+  EXPECT_NE(poor.find("at 400 g/kWh"), std::string::npos) << poor;
+  std::istringstream lines(read_file(record));
+  int64_t count = 0, mean = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const auto decision = nlohmann::json::parse(line);
+    EXPECT_GT(std::stoll(decision.at("measured_nj").get<std::string>()), 0);
+    EXPECT_EQ(decision.at("budget_nj"), "1") << "nothing is left";
+    mean = std::stoll(decision.at("mean").get<std::string>());
+  }
+  EXPECT_GE(count, 5);
+  EXPECT_EQ(mean, 1000000);
+  EXPECT_EQ(run("9kJ", {}), "") << "enough: nothing to say";
+  EXPECT_EQ(read_file(record), "");
 }
 
 TEST_F(Generate, TheModelIsItsTokenizerToo) {

@@ -42,10 +42,21 @@ void print_profile(const budget::CostProfile& profile, std::ostream& out) {
   }
 }
 
+/// Of the model as it is, 512 tokens in one pass.
+adapt::Energy energy_of_pass(const budget::CostProfile& profile) {
+  int64_t nanojoules = 0;
+  for (const adapt::MapCosts& map : profile.table.maps)
+    nanojoules += map.shapes.back().costs.back().energy_nj;
+  const double joules = 1e-9 * static_cast<double>(nanojoules);
+  const auto share = [&](int64_t ppm) { return joules * 1e-6 * static_cast<double>(ppm); };
+  return {joules, share(profile.energy.low_ppm), share(profile.energy.high_ppm), profile.energy.tier};
+}
+
 void run_profile(const Arguments& arguments, const Streams& streams) {
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const std::string path = arguments.text("MODEL");
   const model::LoadedModel loaded = model::load_model(path);
+  const auto intensity = read_grid_intensity(arguments);
   const auto meter = open_meter(arguments, pool.size());
   const KeptProfile kept =
       find_profile(arguments, loaded.model->config(), model::model_hash(path), pool, *meter);
@@ -54,6 +65,7 @@ void run_profile(const Arguments& arguments, const Streams& streams) {
     auto json = nlohmann::ordered_json::parse(budget::profile_text(profile));
     json["file"] = kept.file.string();
     json["measured_now"] = kept.measured_now;
+    if (intensity) json["pass_512"] = energy_json(energy_of_pass(profile), intensity);
     streams.out << json.dump() << "\n";
     return;
   }
@@ -66,6 +78,8 @@ void run_profile(const Arguments& arguments, const Streams& streams) {
       "Joules are {}, {:+.0f} to {:+.0f} %: {}\n", adapt::tier_name(profile.energy.tier),
       1e-4 * static_cast<double>(profile.energy.low_ppm - 1'000'000),
       1e-4 * static_cast<double>(profile.energy.high_ppm - 1'000'000), profile.energy.meter);
+  streams.out << fmt::format("A pass of 512 tokens takes {} in these maps, whole\n",
+                             energy_text(energy_of_pass(profile), intensity));
   streams.out << fmt::format("{} {}\n", kept.measured_now ? "Kept in" : "Read from", kept.file.string());
 }
 

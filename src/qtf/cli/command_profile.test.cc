@@ -35,6 +35,11 @@ TEST_F(ProfileCommand, MeasuresOnceAndKeepsItInTheCache) {
   const Result shown = call(profile_call());
   EXPECT_EQ(shown.status, 0) << shown.err;
   EXPECT_NE(shown.out.find("Joules are modelled, -20 to +20 %"), std::string::npos) << shown.out;
+  EXPECT_EQ(shown.out.find("CO2"), std::string::npos) << "no intensity is assumed";
+  const Result green = call(profile_call({"--grid-intensity", "250g/kWh"}));
+  EXPECT_NE(green.out.find(" mg CO2 modelled (within "), std::string::npos) << green.out;
+  EXPECT_NE(green.out.find("at 250 g/kWh"), std::string::npos) << green.out;
+  expect_refused(profile_call({"--grid-intensity", "250J"}), "grams of CO2 a kWh above 0");
   // Other watts are other joules.
   auto other = profile_call();
   other.back() = "20";

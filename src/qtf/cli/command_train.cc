@@ -129,7 +129,10 @@ void store_rank_policy(const TrainSetup& setup, ThreadPool& pool) {
   const train::TokenRange& valid = setup.job.valid;
   const compress::Sequences text = compress::windows_of(valid, config.context, model::kRankCalibrationTokens);
   model::RankCalibrationOptions options;
-  if (setup.job.options.mean_rank > 0) options.mean = setup.job.options.mean_rank;
+  if (setup.job.options.mean_rank > 0) {  // as it learned
+    options.signal = adapt::RankSignal::entropy;
+    options.mean = setup.job.options.mean_rank;
+  }
   const model::RankPolicy policy =
       model::calibrate_ranks(*setup.model, text.tokens, text.ends, options, pool);
   model::save_rank_policy(setup.job.out, policy, config);

@@ -30,28 +30,14 @@ std::vector<Option> with_measuring_options(std::vector<Option> own) {
        .help = "ranks measured of each map; between them times are interpolated",
        .min = 2,
        .max = 100},
-      {.name = "--energy",
-       .value = "METER",
-       .initial = "auto",
-       .help = "what measures energy; auto: the processor's counters where they can be read, else the model",
-       .choices = {"auto", "rapl", "model"}},
-      {.name = "--watts",
-       .value = "W",
-       .help = "what this machine draws with all threads busy, for the model: 15 or 12..18"},
+      energy_option(),
+      watts_option(),
+      grid_intensity_option(),
       threads_option(),
       {.name = "--quiet", .type = ValueType::flag, .help = "no progress bar"},
       {.name = "--json", .type = ValueType::flag, .help = "print one JSON object"}};
   own.insert(own.end(), shared.begin(), shared.end());
   return own;
-}
-
-std::unique_ptr<adapt::EnergyMeter> open_meter(const Arguments& arguments, int threads) {
-  adapt::MeterOptions options;
-  options.threads = threads;
-  if (arguments.given("--watts")) options.watts = adapt::parse_watts(arguments.text("--watts"), "--watts");
-  if (options.watts && arguments.text("--energy") == "rapl")
-    throw UsageError("--watts is for the model; leave it out with --energy rapl");
-  return adapt::open_meter(arguments.text("--energy"), options);
 }
 
 namespace {

@@ -8,14 +8,12 @@
 
 #include "qtf/budget/cost_profile.h"
 #include "qtf/cli/command.h"
+#include "qtf/cli/energy_options.h"
 
 namespace qtf::cli {
 
 /// The options that both take, from --profile to --json, after a command's own.
 std::vector<Option> with_measuring_options(std::vector<Option> own);
-
-/// The meter by --energy and --watts. Throws like adapt::open_meter.
-std::unique_ptr<adapt::EnergyMeter> open_meter(const Arguments& arguments, int threads);
 
 struct KeptProfile {
   budget::CostProfile profile;

@@ -25,10 +25,11 @@ std::string policy_name(const adapt::RankPolicyChoice& policy) {
 }  // namespace
 
 Option rank_policy_option() {
-  return {
-      .name = "--rank-policy",
-      .value = "NAME",
-      .help = "what picks each token's level after attention: entropy, random, fixed:K (docs/adaptive.md)"};
+  return {.name = "--rank-policy",
+          .value = "NAME",
+          .help =
+              "what picks each token's level after attention: entropy, gate, output, surprise or circuit, "
+              "which the model is calibrated for, random, or fixed:K (docs/adaptive.md)"};
 }
 
 Option mean_rank_option() {
@@ -93,6 +94,7 @@ std::unique_ptr<model::RankScheduler> read_rank_scheduler(const Arguments& argum
     return nullptr;
   }
   model::RankOptions options;
+  options.policy = model::own_policy(config);
   const int levels = model::level_count(config);
   if (named && levels > 1) options.policy = adapt::parse_rank_policy(arguments.text("--rank-policy"), levels);
   if (options.policy.signal == adapt::RankSignal::fixed && numbers)

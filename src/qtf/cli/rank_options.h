@@ -23,7 +23,8 @@ int64_t read_share(const Arguments& arguments, std::string_view option);
 int64_t read_alpha(const Arguments& arguments);
 
 /// The scheduler that the options ask for; null if they ask for none. --mean-rank or --hysteresis alone mean
-/// the model's own policy. Throws InputError for what contradicts itself or does not fit the model.
+/// the policy that the model is calibrated for. Throws InputError for what contradicts itself or does not fit
+/// the model.
 std::unique_ptr<model::RankScheduler> read_rank_scheduler(const Arguments& arguments,
                                                           const model::ModelConfig& config);
 

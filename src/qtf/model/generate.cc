@@ -118,34 +118,72 @@ class Writer {
   std::vector<float> hidden_, logits_;
 };
 
-/// Measures decoded tokens and drives a scheduler's mean rank by them.
-class LatencyKeeper {
+/// Since the meter was started; none where that is shorter than it resolves.
+std::optional<adapt::Energy> energy_so_far(adapt::EnergyMeter& meter) {
+  try {
+    return meter.stop();
+  } catch (const InputError&) {
+    return {};
+  }
+}
+
+/// Measures decoded tokens and drives a scheduler's mean rank by what they take.
+class BudgetKeeper {
  public:
-  LatencyKeeper(RankScheduler* scheduler, int64_t budget_ns)
-      : scheduler_(scheduler),
-        budget_ns_(scheduler ? budget_ns : 0),
-        asked_(scheduler ? scheduler->mean() : 0) {}
+  /// The meter, if there is one, runs.
+  BudgetKeeper(RankScheduler* scheduler, const GenerateOptions& options)
+      : scheduler_(scheduler), options_(options), asked_(scheduler ? scheduler->mean() : 0) {}
 
   void add(double seconds) {
-    if (budget_ns_ == 0) return;
+    if (options_.token_budget_ns == 0 && options_.energy_budget_nj == 0) return;
     times_.push_back(std::llround(1e9 * seconds));
     ++tokens_;
     if (static_cast<int64_t>(times_.size()) < adapt::kLatencyTokens) return;
-    std::nth_element(times_.begin(), times_.begin() + adapt::kLatencyTokens / 2, times_.end());
-    const adapt::LatencyDecision decision = adapt::decide_mean(
-        {tokens_, times_[adapt::kLatencyTokens / 2], budget_ns_, scheduler_->mean(), asked_});
+    const int64_t mean = scheduler_->mean();
+    int64_t least = asked_;
+    for (const adapt::LatencyDecision& decision : {by_time(), by_energy()}) {
+      if (decision.question.budget == 0) continue;
+      least = std::min(least, decision.mean);
+      if (decision.mean != mean || decision.too_slow) decisions.push_back(decision);
+    }
     times_.clear();
-    if (decision.mean == scheduler_->mean() && !decision.too_slow) return;
-    scheduler_->set_mean(decision.mean);
-    decisions.push_back(decision);
+    if (least != mean) scheduler_->set_mean(least);
   }
 
   std::vector<adapt::LatencyDecision> decisions;
 
  private:
+  adapt::LatencyDecision decide(adapt::RunBudget of, int64_t measured, int64_t budget) const {
+    return adapt::decide_mean({of, tokens_, measured, budget, scheduler_->mean(), asked_});
+  }
+
+  adapt::LatencyDecision by_time() {
+    if (options_.token_budget_ns == 0) return {};
+    std::nth_element(times_.begin(), times_.begin() + adapt::kLatencyTokens / 2, times_.end());
+    return decide(adapt::RunBudget::time, times_[adapt::kLatencyTokens / 2], options_.token_budget_ns);
+  }
+
+  /// Counters that did not move in these tokens are read after the next ones.
+  adapt::LatencyDecision by_energy() {
+    if (options_.energy_budget_nj == 0) return {};
+    const std::optional<adapt::Energy> energy = energy_so_far(*options_.meter);
+    if (!energy) return {};
+    const auto used = static_cast<int64_t>(1e9 * energy->joules);
+    const int64_t took = used - used_, tokens = tokens_ - measured_tokens_;
+    const int64_t still = options_.tokens - 1 - tokens_;
+    if (still <= 0 || took <= 0) return {};
+    const bool first = used_ == 0;  // the prompt is in it
+    used_ = used, measured_tokens_ = tokens_;
+    if (first) return {};
+    return decide(adapt::RunBudget::energy, took / tokens,
+                  std::max<int64_t>(1, (options_.energy_budget_nj - used) / still));
+  }
+
   RankScheduler* scheduler_;
-  int64_t budget_ns_, asked_, tokens_ = 0;
+  const GenerateOptions& options_;
+  int64_t asked_, tokens_ = 0;
   std::vector<int64_t> times_;
+  int64_t used_ = 0, measured_tokens_ = 0;
 };
 
 std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,
@@ -174,6 +212,8 @@ void check_options(const Transformer<float>& model, const GenerateOptions& optio
   if (options.tokens < 0) throw_input_error("generate", "tokens must be 0 or more, got {}", options.tokens);
   if (options.token_budget_ns < 0 || (options.token_budget_ns > 0 && !options.scheduler))
     throw_input_error("generate", "a time a token needs a rank policy, whose mean rank it may lower");
+  if (options.energy_budget_nj < 0 || (options.energy_budget_nj > 0 && !(options.scheduler && options.meter)))
+    throw_input_error("generate", "an energy needs a meter, and a rank policy, whose mean rank it may lower");
   const int levels = level_count(model.config());
   if (options.level < 0 || options.level > levels) {
     throw_input_error("generate", "level must be 0 (the largest) to {} for this model, got {}", levels,
@@ -203,9 +243,10 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
   // A copy, whose mean rank may change on the way.
   std::optional<RankScheduler> scheduler;
   if (options.scheduler) scheduler = *options.scheduler;
-  LatencyKeeper latency(scheduler ? &*scheduler : nullptr, options.token_budget_ns);
+  BudgetKeeper budgets(scheduler ? &*scheduler : nullptr, options);
   Writer writer(model, {options.level, scheduler ? &*scheduler : nullptr}, pool ? *pool : own.emplace(1));
   writer.before_forgetting = options.before_forgetting;
+  if (options.meter) options.meter->start();
   auto start = std::chrono::steady_clock::now();
   std::span<const float> logits = writer.extend(history);
   result.prompt_seconds = seconds_since(start);
@@ -232,15 +273,16 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
     } else {
       const auto begin = std::chrono::steady_clock::now();
       logits = writer.extend({&history.back(), 1});
-      latency.add(seconds_since(begin));
+      budgets.add(seconds_since(begin));
     }
   }
   show(text.finish());
   result.decode_seconds = seconds_since(start);
+  if (options.meter) result.energy = energy_so_far(*options.meter);
   writer.count();
   result.passed = writer.passed, result.routed = writer.routed;
   result.ranks = writer.ranks;
-  result.latency = std::move(latency.decisions);
+  result.latency = std::move(budgets.decisions);
   return result;
 }
 

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "qtf/adapt/energy.h"
 #include "qtf/adapt/latency.h"
 #include "qtf/base/thread_pool.h"
 #include "qtf/model/rank_mix.h"
@@ -24,6 +26,10 @@ struct GenerateOptions {
   /// Time a decoded token may take, in nanoseconds: the scheduler's mean rank falls where the measured time
   /// is over it, so that the text then depends on the machine. 0: no budget.
   int64_t token_budget_ns = 0;
+  /// Energy of the whole run, prompt and all tokens that it may write, in nanojoules: the mean rank falls
+  /// where the last tokens took more than what is left for each of the others. Needs `meter`. 0: no budget.
+  int64_t energy_budget_nj = 0;
+  adapt::EnergyMeter* meter = nullptr;  ///< measures the run; null: its energy is not asked for
   /// Gets the cache at the end, and before its tokens are forgotten: with every token's levels and route.
   std::function<void(const nn::KvCache<float>&)> before_forgetting;
 };
@@ -39,6 +45,7 @@ struct Generation {
   int64_t routed = 0;         ///< of those, through the quantum layer
   RankMix ranks;              ///< levels of those tokens, with a scheduler
   std::vector<adapt::LatencyDecision> latency;  ///< each change of the mean rank, and each token too slow
+  std::optional<adapt::Energy> energy;          ///< of prompt and tokens, with a meter that resolves them
 };
 
 /// Continues `prompt`. `stream` gets the text in pieces that are whole UTF-8 characters, as soon as no stop

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "qtf/base/profile.h"
+#include "qtf/model/output_signal.h"
 #include "qtf/nn/decode.h"
 
 namespace qtf::model {
@@ -62,15 +63,35 @@ OwnRows<T> own_rows(const NewTokens<T>& all, Range slice, const TeamMember& memb
   return own;
 }
 
+/// What a scheduler asks of the circuits' states, and where it is to be read; null: nothing.
+template <class T>
+T* asked_nats(const Levels& levels, std::vector<T>& room) {
+  return levels.scheduler && levels.scheduler->asks_circuit() ? room.data() : nullptr;
+}
+
 }  // namespace
 
 template <class T>
 void Inference<T>::forward(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden,
                            Matrix<T> entropy) {
+  if (!levels.scheduler || !levels.scheduler->asks_output()) return pass(chunks, levels, hidden, entropy);
+  model_.new_tokens(chunks);  // checks them
+  forward_by_token<T>(
+      chunks, levels, model_.config_, hidden, entropy,
+      [&](std::span<const Chunk<T>> step, const Levels& here, Matrix<T> to, Matrix<T> nats) {
+        pass(step, here, to, nats);
+      },
+      [&](Matrix<T> of, Matrix<T> to) { this->logits(of, levels.level, to); });
+}
+
+template <class T>
+void Inference<T>::pass(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden,
+                        Matrix<T> entropy) {
   const NewTokens<T> tokens = model_.new_tokens(chunks);
   if (model_.quantum()) {
     routed_.resize(std::max(routed_.size(), tokens.tokens.size()));
     selections_.resize(std::max(selections_.size(), tokens.tokens.size()));
+    circuit_nats_.resize(std::max(circuit_nats_.size(), tokens.tokens.size()));
   }
   if (levels.scheduler) standings_.resize(std::max(standings_.size(), tokens.tokens.size()));
   if (tokens.rows() <= kFewRows) {
@@ -100,11 +121,16 @@ void Inference<T>::forward_few(const NewTokens<T>& tokens, const Levels& levels,
     nn::Pass<T> pass{tokens.segments, rows, levels.level, {}, &member, entropies};
     std::optional<RoutedPass<T>> routing;
     if (const QuantumPath<T>* path = model_.quantum()) {
-      routing.emplace(*path, tokens.segments, RouteTrace<T>{.routed = routed_.data()});
+      routing.emplace(
+          *path, tokens.segments,
+          RouteTrace<T>{.routed = routed_.data(), .circuit_entropy = asked_nats(levels, circuit_nats_)});
       pass.middle = &*routing, pass.middle_layer = path->block();
     }
     std::optional<RankedPass<T>> ranks;
-    if (levels.scheduler) pass.chooser = &ranks.emplace(levels, tokens.segments);
+    if (levels.scheduler) {
+      pass.chooser = &ranks.emplace(levels, tokens.segments);
+      ranks->take_circuit(asked_nats(levels, circuit_nats_));
+    }
     for (size_t i = 0; i < blocks.size(); ++i) {
       nn::block_decode<T>(blocks[i], model_.spec_, pass, static_cast<int64_t>(i), buffers[i % 2],
                           buffers[1 - i % 2], activations, scratch);
@@ -125,9 +151,13 @@ void Inference<T>::forward_many(const NewTokens<T>& tokens, const Levels& levels
   const auto job = [&](TeamMember& member) {
     const int64_t step = kRowsAtOnce * member.size();
     std::optional<RoutedPass<T>> routing;
-    if (path) routing.emplace(*path, tokens.segments, RouteTrace<T>{.routed = routed_.data()});
+    if (path)
+      routing.emplace(
+          *path, tokens.segments,
+          RouteTrace<T>{.routed = routed_.data(), .circuit_entropy = asked_nats(levels, circuit_nats_)});
     std::optional<RankedPass<T>> ranks;
-    if (levels.scheduler) ranks.emplace(levels, tokens.segments);
+    if (levels.scheduler)
+      ranks.emplace(levels, tokens.segments).take_circuit(asked_nats(levels, circuit_nats_));
     for (int64_t begin = 0; begin < tokens.rows(); begin += step) {
       const ArenaScope scope(arena(member));
       const Range slice{begin, std::min(tokens.rows(), begin + step)};

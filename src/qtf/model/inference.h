@@ -38,6 +38,7 @@ class Inference {
   void logits(ConstMatrix<T> hidden, int level, Matrix<T> logits);
 
  private:
+  void pass(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden, Matrix<T> entropy);
   void forward_few(const NewTokens<T>& tokens, const Levels& levels, Matrix<T> hidden, Matrix<T> entropy);
   void forward_many(const NewTokens<T>& tokens, const Levels& levels, Matrix<T> hidden, Matrix<T> entropy);
   Arena& arena(const TeamMember& member) { return arenas_[static_cast<size_t>(member.index())]; }
@@ -49,6 +50,7 @@ class Inference {
   std::vector<uint8_t> routed_;  // of the pass, with a quantum layer
   std::vector<T> selections_;
   std::vector<int64_t> standings_;  // of the pass, with a scheduler
+  std::vector<T> circuit_nats_;     // of the pass, with one that asks for circuit states
 };
 
 }  // namespace qtf::model

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -14,20 +15,25 @@
 namespace qtf::model {
 
 struct RankCalibrationOptions {
-  int64_t mean = adapt::kUnit / 2;  ///< the mean rank that is stored as the model's, in 1e-9
-  int64_t alpha = adapt::kUsualAlpha;
+  adapt::RankSignal signal = adapt::kUsualSignal;  ///< of those that are calibrated
+  int64_t mean = adapt::kUnit / 2;                 ///< the mean rank that is stored as the model's, in 1e-9
+  std::optional<int64_t> alpha = {};               ///< in 1e-9; none: usual_alpha of the signal
   int64_t hysteresis = 0;
 };
 
 /// Tokens that a calibration reads where nothing else is asked for.
 inline constexpr int64_t kRankCalibrationTokens = 16384;
 
+/// Level of the largest place that is at most the mean, but below the largest level: where the tokens are
+/// that a policy of this mean does not lift. Its gates learn what is lost there.
+int level_below(const std::vector<int64_t>& places, int64_t mean);
+
 /// The policy of a model that is prepared for inference. tokens: sequences end to end, each read alone;
 /// ends[i]: where the i-th ends. First tokens of sequences are left out, as they take the largest level in
 /// any case. The distributions are those that the model has under its own policy: they are taken at the
-/// largest level, then once more while the policy of the first pass decides. The same on any number of
-/// threads. Throws InputError for a model without levels, sequences longer than its context, and a text of
-/// under two tokens.
+/// largest level, then once more while the policy of the first pass decides; a gate is trained before. The
+/// same on any number of threads. Throws InputError for a model without levels, or without the signal,
+/// sequences longer than its context, and a text of under two tokens.
 RankPolicy calibrate_ranks(const Transformer<float>& model, std::span<const int32_t> tokens,
                            std::span<const int64_t> ends, const RankCalibrationOptions& options,
                            ThreadPool& pool);

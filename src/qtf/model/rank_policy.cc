@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "qtf/base/error.h"
 #include "qtf/model/config.h"
@@ -73,7 +74,17 @@ std::vector<int64_t> numbers_of(const ordered_json& json, const char* key, const
   return numbers;
 }
 
+bool are_quantiles(const std::vector<int64_t>& numbers) {
+  return numbers.size() >= 2 && adapt::repaired(numbers).quantiles == numbers;
+}
+
 }  // namespace
+
+const std::vector<int64_t>* quantiles_for(const RankPolicy& policy, size_t layer, adapt::RankSignal signal) {
+  const RankPolicy::Layer& of = policy.layers[layer];
+  if (policy.signal == signal) return &of.quantiles;
+  return signal == adapt::RankSignal::entropy && !of.entropy.empty() ? &of.entropy : nullptr;
+}
 
 double block_rank(const ModelConfig& config, int64_t layer, int level) {
   const WeightedRank total = weighted_rank(config, layer, level);
@@ -118,16 +129,30 @@ void validate(const RankPolicy& policy, const ModelConfig& config, const std::st
       bad(fmt::format("layer {} needs {} thresholds in order, at most {}", layer,
                       std::max<size_t>(levels, 1) - 1, adapt::kMostLevels - 1));
     }
-    if (of.quantiles.size() < 2 || adapt::repaired(of.quantiles).quantiles != of.quantiles)
+    const bool gated = policy.signal == adapt::RankSignal::gate && levels > 0;
+    if (of.gate.size() != (gated ? static_cast<size_t>(config.width) + 2 : 0))
+      bad(fmt::format("layer {} needs a gate of {} numbers, it has {}", layer, gated ? config.width + 2 : 0,
+                      of.gate.size()));
+    for (const auto& [more, name] : {std::pair(&of.circuit, "circuit"), std::pair(&of.entropy, "entropy")})
+      if (!more->empty() && !are_quantiles(*more))
+        bad(fmt::format("layer {} needs two quantiles of the {} or more, in order", layer, name));
+    if (of.entropy.empty() != policy.layers.front().entropy.empty())
+      bad("\"entropy\" must be in every layer or in none");
+    if (!are_quantiles(of.quantiles))
       bad(fmt::format("layer {} needs two quantiles or more, in order, of 0 to 1000000000", layer));
   }
 }
 
 ordered_json to_json(const RankPolicy& policy) {
   ordered_json layers = ordered_json::array();
-  for (const RankPolicy::Layer& layer : policy.layers)
-    layers.push_back(
-        {{"thresholds", numbers_text(layer.thresholds)}, {"quantiles", numbers_text(layer.quantiles)}});
+  for (const RankPolicy::Layer& layer : policy.layers) {
+    ordered_json& json = layers.emplace_back(ordered_json::object());
+    json["thresholds"] = numbers_text(layer.thresholds);
+    json["quantiles"] = numbers_text(layer.quantiles);
+    if (!layer.gate.empty()) json["gate"] = numbers_text(layer.gate);
+    if (!layer.circuit.empty()) json["circuit"] = numbers_text(layer.circuit);
+    if (!layer.entropy.empty()) json["entropy"] = numbers_text(layer.entropy);
+  }
   return {{"signal", std::string(adapt::info(policy.signal).name)},
           {"mean_rank", policy.mean},
           {"alpha", policy.alpha},
@@ -151,8 +176,14 @@ RankPolicy rank_policy_from_json(const ordered_json& json, const std::string& pl
   policy.hysteresis = whole_number(json, "hysteresis", place);
   const ordered_json& layers = member(json, "layers", place);
   if (!layers.is_array()) throw_io_error(place, "\"rank_policy\": \"layers\" must be a list");
-  for (const ordered_json& layer : layers)
-    policy.layers.push_back({numbers_of(layer, "thresholds", place), numbers_of(layer, "quantiles", place)});
+  for (const ordered_json& layer : layers) {
+    const auto optional = [&](const char* key) {
+      return layer.is_object() && layer.contains(key) ? numbers_of(layer, key, place)
+                                                      : std::vector<int64_t>{};
+    };
+    policy.layers.push_back({numbers_of(layer, "thresholds", place), numbers_of(layer, "quantiles", place),
+                             optional("gate"), optional("circuit"), optional("entropy")});
+  }
   return policy;
 }
 

@@ -18,15 +18,24 @@ struct RankPolicy {
   struct Layer {
     std::vector<int64_t> thresholds;  ///< of Ŝ, one fewer than levels; none where nothing has levels
     std::vector<int64_t> quantiles;   ///< of the signal on the calibration text at 0, 1/(K − 1), …, 1
+    std::vector<int64_t> gate = {};   ///< of `gate`, D + 2 numbers in 1e-6 (model/rank_gate.h)
+    /// Of `circuit`: quantiles of the entanglement of routed tokens; none before the quantum layer.
+    std::vector<int64_t> circuit = {};
+    /// Quantiles of the attention's entropy where `quantiles` are another signal's: so that every calibrated
+    /// model has the policy `entropy` too.
+    std::vector<int64_t> entropy = {};
     bool operator==(const Layer&) const = default;
   };
-  adapt::RankSignal signal = adapt::RankSignal::entropy;
+  adapt::RankSignal signal = adapt::kUsualSignal;
   int64_t mean = adapt::kUnit / 2;  ///< the mean rank that the thresholds were solved for
-  int64_t alpha = adapt::kUsualAlpha;
+  int64_t alpha = adapt::usual_alpha(adapt::kUsualSignal);
   int64_t hysteresis = 0;
   std::vector<Layer> layers;  ///< one a block
   bool operator==(const RankPolicy&) const = default;
 };
+
+/// A layer's quantiles for a policy; null: the model was not calibrated for it.
+const std::vector<int64_t>* quantiles_for(const RankPolicy& policy, size_t layer, adapt::RankSignal signal);
 
 /// Quantiles of a layer's signal that a calibration keeps.
 inline constexpr int64_t kSignalQuantiles = 65;

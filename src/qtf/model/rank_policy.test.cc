@@ -17,6 +17,7 @@ using nlohmann::ordered_json;
 ModelConfig calibrated_config() {
   ModelConfig config = small_config(small_models()[5]);  // two blocks of four levels
   RankPolicy policy;
+  policy.signal = adapt::RankSignal::entropy;
   policy.mean = 400'000'000, policy.alpha = 300'000'000, policy.hysteresis = 10'000'000;
   policy.layers = {{{-5, 500'000'000, 2'000'000'000}, {0, 7, 1'000'000'000}}, {{1, 1, 1}, {3, 4}}};
   config.rank_policy = policy;
@@ -28,6 +29,26 @@ TEST(RankPolicyFile, ComesBackFromTheConfiguration) {
   EXPECT_EQ(config_from_json(config_to_json(config, ""), "config").config.rank_policy, config.rank_policy);
   EXPECT_FALSE(config_from_json(config_to_json(small_config(small_models()[5]), ""), "config")
                    .config.rank_policy.has_value());
+}
+
+TEST(RankPolicyFile, KeepsAGateAndACircuitsDistribution) {
+  ModelConfig config = calibrated_config();
+  config.rank_policy->signal = adapt::RankSignal::gate;
+  for (RankPolicy::Layer& layer : config.rank_policy->layers) {
+    layer.gate.assign(18, -7);
+    layer.circuit = {1, 2, 3};
+    layer.entropy = {4, 5};
+  }
+  EXPECT_EQ(config_from_json(config_to_json(config, ""), "config").config.rank_policy, config.rank_policy);
+}
+
+TEST(RankPolicyFile, EveryCalibratedModelHasTheAttentionsEntropy) {
+  RankPolicy policy;
+  policy.signal = adapt::RankSignal::gate;
+  policy.layers = {{{}, {1, 2}, {}, {}, {4, 5}}};
+  EXPECT_EQ(quantiles_for(policy, 0, adapt::RankSignal::gate), &policy.layers[0].quantiles);
+  EXPECT_EQ(quantiles_for(policy, 0, adapt::RankSignal::entropy), &policy.layers[0].entropy);
+  EXPECT_EQ(quantiles_for(policy, 0, adapt::RankSignal::output), nullptr);
 }
 
 TEST(RankPolicyFile, IsDroppedWithTheShapesItWasMeasuredFor) {
@@ -78,6 +99,12 @@ TEST(RankPolicyFile, WhatDoesNotFitIsRefused) {
       {[](ordered_json& p) { p["layers"][1]["thresholds"] = "1 2,3"; }, "with blanks between"},
       {[](ordered_json& p) { p["layers"][1]["thresholds"] = "1 2 9999999999999999999"; },
        "with blanks between"},
+      {[](ordered_json& p) { p["layers"][0]["gate"] = "1 2"; }, "needs a gate of 0 numbers, it has 2"},
+      {[](ordered_json& p) { p["signal"] = "gate"; }, "needs a gate of 18 numbers, it has 0"},
+      {[](ordered_json& p) { p["layers"][0]["circuit"] = "5 4"; }, "two quantiles of the circuit"},
+      {[](ordered_json& p) { p["layers"][1]["entropy"] = "4 5"; }, "in every layer or in none"},
+      {[](ordered_json& p) { p["layers"][0]["entropy"] = "4"; }, "two quantiles of the entropy"},
+      {[](ordered_json& p) { p["layers"][0]["circuit"] = "x"; }, "with blanks between"},
       {[](ordered_json& p) { p["layers"][0]["quantiles"] = "5"; }, "two quantiles or more"},
       {[](ordered_json& p) { p["layers"][0]["quantiles"] = "5 4"; }, "two quantiles or more"},
       {[](ordered_json& p) { p["layers"][0]["quantiles"] = "0 1000000001"; }, "two quantiles or more"},

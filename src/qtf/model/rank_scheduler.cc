@@ -1,13 +1,39 @@
 #include "qtf/model/rank_scheduler.h"
 
 #include <algorithm>
+#include <numbers>
 
 #include "qtf/base/error.h"
+#include "qtf/model/rank_gate.h"
 
 namespace qtf::model {
 
 namespace {
 constexpr const char* kSchedulerPlace = "rank-policy";
+
+// Of half of 16 qubits, the most that a circuit has: signals are shares of it.
+constexpr double kMostCircuitNats = 8 * std::numbers::ln2;
+
+/// Throws InputError for a model that cannot have the signal.
+void check_signal(const ModelConfig& config, const RankOptions& options) {
+  const adapt::RankPolicyInfo& policy = adapt::info(options.policy.signal);
+  if (policy.source == adapt::RankSource::circuit && !config.quantum)
+    throw_input_error(kSchedulerPlace,
+                      "this model has no quantum layer, so no circuit whose states could say "
+                      "what {} asks for; choose another policy",
+                      policy.name);
+  const bool fits = config.rank_policy && quantiles_for(*config.rank_policy, 0, policy.signal);
+  if (policy.calibrated && !fits)
+    throw_input_error(kSchedulerPlace,
+                      "this model is not calibrated for the policy {}; do it once with qtf calibrate MODEL "
+                      "--text FILE --signal {}",
+                      policy.name, policy.name);
+}
+
+}  // namespace
+
+adapt::RankPolicyChoice own_policy(const ModelConfig& config) {
+  return {config.rank_policy ? config.rank_policy->signal : adapt::kUsualSignal, 0};
 }
 
 RankScheduler::RankScheduler(const ModelConfig& config, const RankOptions& options)
@@ -28,18 +54,19 @@ RankScheduler::RankScheduler(const ModelConfig& config, const RankOptions& optio
   if (levels_ > adapt::kMostLevels)
     throw_input_error(kSchedulerPlace, "a policy picks among at most {} levels, this model has {}",
                       adapt::kMostLevels, levels_);
-  const bool calibrated = adapt::info(options.policy.signal).calibrated;
-  const bool fits = stored_ && stored_->signal == options.policy.signal;
-  if (calibrated && !fits) {
-    throw_input_error(kSchedulerPlace,
-                      "this model is not calibrated for the policy {}; do it once with qtf calibrate MODEL "
-                      "--text FILE",
-                      adapt::info(options.policy.signal).name);
-  }
-  alpha_ = options.alpha.value_or(stored_ ? stored_->alpha : adapt::kUsualAlpha);
+  check_signal(config, options);
+  const adapt::RankPolicyInfo& info = adapt::info(options.policy.signal);
+  const bool fits = stored_ && quantiles_for(*stored_, 0, options.policy.signal);
+  // `random` compares with the model's own policy: at its slope.
+  const bool own_slope = stored_ && (stored_->signal == options.policy.signal || !info.calibrated);
+  alpha_ = options.alpha.value_or(own_slope ? stored_->alpha : adapt::usual_alpha(options.policy.signal));
   hysteresis_ = options.hysteresis.value_or(fits ? stored_->hysteresis : 0);
-  for (size_t layer = 0; layer < layers_.size() && fits; ++layer)
-    layers_[layer].distribution.quantiles = stored_->layers[layer].quantiles;
+  for (size_t layer = 0; layer < layers_.size() && fits; ++layer) {
+    const RankPolicy::Layer& of = stored_->layers[layer];
+    layers_[layer].distribution.quantiles = *quantiles_for(*stored_, layer, options.policy.signal);
+    layers_[layer].circuit.quantiles = of.circuit;
+    layers_[layer].gate = of.gate;
+  }
   set_mean(options.mean.value_or(stored_ ? stored_->mean : adapt::kUnit / 2));
 }
 
@@ -60,12 +87,35 @@ void RankScheduler::set_quantiles(const std::vector<std::vector<int64_t>>& quant
     layers_[layer].distribution = adapt::repaired(quantiles[layer]);
 }
 
-int64_t RankScheduler::standing(int64_t layer, int64_t position, double entropy) const {
-  if (options_.policy.signal == adapt::RankSignal::fixed) return 0;
-  const int64_t units = adapt::to_units(entropy);
-  if (options_.policy.signal == adapt::RankSignal::random)
-    return adapt::random_standing(options_.seed, layer, position, units);
-  return adapt::rank_of(layers_[static_cast<size_t>(layer)].distribution, units);
+template <class T>
+int64_t RankScheduler::signal(const RankedToken<T>& token) const {
+  switch (options_.policy.signal) {
+    case adapt::RankSignal::gate:
+      return adapt::to_units(
+          gate_signal<T>(layers_[static_cast<size_t>(token.layer)].gate, token.x, token.entropy));
+    case adapt::RankSignal::output:
+    case adapt::RankSignal::surprise:
+      return adapt::to_units(token.hint);
+    case adapt::RankSignal::circuit:
+      return token.circuit_nats > 0 ? adapt::to_units(token.circuit_nats / kMostCircuitNats) : -1;
+    default:
+      return adapt::to_units(token.entropy);
+  }
+}
+
+int64_t RankScheduler::standing(int64_t layer, int64_t position, double entropy, int64_t signal) const {
+  const Layer& of = layers_[static_cast<size_t>(layer)];
+  switch (options_.policy.signal) {
+    case adapt::RankSignal::fixed:
+      return 0;
+    case adapt::RankSignal::random:
+      return adapt::random_standing(options_.seed, layer, position, adapt::to_units(entropy));
+    case adapt::RankSignal::circuit:
+      if (signal >= 0 && !of.circuit.quantiles.empty()) return adapt::rank_of(of.circuit, signal);
+      return adapt::rank_of(of.distribution, adapt::to_units(entropy));
+    default:
+      return adapt::rank_of(of.distribution, signal);
+  }
 }
 
 adapt::RankDecision RankScheduler::decide(int64_t layer, int64_t position, int64_t standing, int previous,
@@ -86,7 +136,7 @@ adapt::RankDecision RankScheduler::decide(int64_t layer, int64_t position, int64
 
 template <class T>
 RankedPass<T>::RankedPass(const Levels& levels, std::span<const nn::Segment<T>> segments)
-    : scheduler_(*levels.scheduler), segments_(segments), chosen_(levels.chosen) {
+    : scheduler_(*levels.scheduler), segments_(segments), chosen_(levels.chosen), signals_(levels.signals) {
   for (const nn::Segment<T>& segment : segments) rows_ = segment.row + segment.rows;
 }
 
@@ -132,16 +182,36 @@ void RankedPass<T>::decide_slice(const nn::Pass<T>& pass, int64_t layer, uint8_t
     std::copy_n(all + places_[s] - slice_.begin, pass.segments[s].rows, levels + pass.segments[s].row);
 }
 
+/// The i-th row of a segment.
 template <class T>
-void RankedPass<T>::choose(const nn::Pass<T>& pass, int64_t layer, const T* entropy, ConstMatrix<T>,
+RankedToken<T> RankedPass<T>::seen(const nn::Pass<T>& pass, int64_t layer, size_t segment, int64_t i,
+                                   const T* entropy, ConstMatrix<T> x) const {
+  const nn::Segment<T>& of = pass.segments[segment];
+  RankedToken<T> token{.layer = layer,
+                       .position = of.position + i,
+                       .entropy = static_cast<double>(entropy[of.row + i]),
+                       .x = x.data + (of.row + i) * x.row_stride};
+  if (scheduler_.asks_output() && of.cache) token.hint = static_cast<double>(of.cache->hint(token.position));
+  if (circuit_nats_ && pass.middle && layer > pass.middle_layer)
+    token.circuit_nats = static_cast<double>(circuit_nats_[place(pass, segment) + i]);
+  return token;
+}
+
+template <class T>
+void RankedPass<T>::choose(const nn::Pass<T>& pass, int64_t layer, const T* entropy, ConstMatrix<T> x,
                            uint8_t* levels, Arena& arena) {
   const bool in_slices = shared_standing_ && scheduler_.sequential();
   int64_t* standing = shared_standing_ ? shared_standing_ : arena.allocate<int64_t>(pass.rows);
   for (size_t s = 0; s < pass.segments.size(); ++s) {
     const nn::Segment<T>& segment = pass.segments[s];
     int64_t* to = standing + place(pass, s);
-    for (int64_t i = 0; i < segment.rows; ++i)
-      to[i] = scheduler_.standing(layer, segment.position + i, static_cast<double>(entropy[segment.row + i]));
+    const bool tells = signals_ && (!pass.team || shared_standing_ || pass.team->index() == 0);
+    for (int64_t i = 0; i < segment.rows; ++i) {
+      const RankedToken<T> token = seen(pass, layer, s, i, entropy, x);
+      const int64_t signal = scheduler_.signal(token);
+      to[i] = scheduler_.standing(layer, token.position, token.entropy, signal);
+      if (tells) signals_[layer * rows_ + place(pass, s) + i] = signal;
+    }
     if (!in_slices) decide(layer, segment, {0, segment.rows}, to, levels + segment.row);
   }
   if (in_slices) {
@@ -164,6 +234,8 @@ void RankedPass<T>::keep(const nn::Pass<T>& pass, int64_t layer, const uint8_t* 
   }
 }
 
+template int64_t RankScheduler::signal<float>(const RankedToken<float>&) const;
+template int64_t RankScheduler::signal<double>(const RankedToken<double>&) const;
 template class RankedPass<float>;
 template class RankedPass<double>;
 

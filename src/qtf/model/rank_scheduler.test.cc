@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 
 #include "qtf/base/error.h"
@@ -34,13 +35,22 @@ class ModelWithLevels : public testing::TestWithParam<SmallModel> {
   ModelWithLevels() : model_(small_config(GetParam())), config_(model_.config()), pool_(1) {
     randomise(model_);
     model_.prepare(tt::Use::inference, pool_);
-    config_.rank_policy =
-        calibrate_ranks(model_, random_tokens(24 * 20, 257, 1), equal_ends(20, 24), {}, pool_);
+    config_.rank_policy = calibrated(adapt::RankSignal::entropy);
+  }
+
+  RankPolicy calibrated(adapt::RankSignal signal, int threads = 1) {
+    ThreadPool pool(threads);
+    return calibrate_ranks(model_, random_tokens(24 * 20, 257, 1), equal_ends(20, 24), {.signal = signal},
+                           pool);
   }
 
   RankScheduler scheduler(const char* policy, int64_t hysteresis = 0, int64_t mean = adapt::kUnit / 2,
-                          int64_t alpha = 0) const {
-    return {config_, {adapt::parse_rank_policy(policy, level_count(config_)), mean, alpha, hysteresis}};
+                          int64_t alpha = 0) {
+    const adapt::RankPolicyChoice choice = adapt::parse_rank_policy(policy, level_count(config_));
+    ModelConfig config = config_;
+    if (adapt::info(choice.signal).calibrated && choice.signal != adapt::RankSignal::entropy)
+      config.rank_policy = calibrated(choice.signal);
+    return {config, {choice, mean, alpha, hysteresis}};
   }
 
   Transformer<float> model_;
@@ -86,6 +96,9 @@ const NamedPolicy kPolicies[] = {{"entropy", 0},
                                  {"entropy", adapt::kUnit / 10},
                                  {"random", 0},
                                  {"random", adapt::kUnit / 5},
+                                 {"gate", adapt::kUnit / 10},
+                                 {"output", 0},
+                                 {"surprise", adapt::kUnit / 10},
                                  {"fixed:2", 0}};
 
 // DESIGN's batch-invariance with levels: the same bits and the same levels whole, in chunks, token by token
@@ -211,9 +224,26 @@ TEST_P(ModelWithLevels, HysteresisChangesLevelsLessOften) {
 }
 
 TEST_P(ModelWithLevels, CalibrationDoesNotDependOnThreads) {
-  const auto tokens = random_tokens(24 * 20, 257, 1);
-  ThreadPool pool(3);
-  EXPECT_EQ(calibrate_ranks(model_, tokens, equal_ends(20, 24), {}, pool), config_.rank_policy);
+  for (const adapt::RankPolicyInfo& policy : adapt::rank_policies()) {
+    if (!policy.calibrated || policy.source == adapt::RankSource::circuit) continue;
+    EXPECT_EQ(calibrated(policy.signal, 3), calibrated(policy.signal)) << policy.name;
+  }
+}
+
+// Every signal comes to its mean rank on the text that it was calibrated on.
+TEST_P(ModelWithLevels, EverySignalKeepsTheMeanRank) {
+  for (const char* policy : {"entropy", "gate", "output", "surprise"}) {
+    const RankScheduler ranks = scheduler(policy, 0, adapt::kUnit * 6 / 10, adapt::kUsualAlpha);
+    RankMix mix(ranks, config_.layers);
+    const auto text = random_tokens(24 * 20, 257, 1);
+    for (size_t i = 0; i < 20; ++i) {
+      const RankedResult one = ranked_alone(model_, std::span(text).subspan(24 * i, 24), ranks);
+      for (int64_t layer = 0; layer < config_.layers; ++layer)
+        for (size_t t = 1; t < 24; ++t)
+          if (ranks.governs(layer)) mix.add(layer, one.levels[static_cast<size_t>(layer) * 24 + t]);
+    }
+    EXPECT_NEAR(mix.mean_rank(ranks), 0.6, 0.06) << policy;
+  }
 }
 
 /// "llama_levels": only the feed-forward layers and the head have levels.
@@ -280,6 +310,100 @@ TEST_F(RankSchedulerOf, SaysWhatIsMissing) {
   for (const int64_t mean : {int64_t{0}, adapt::kUnit})
     EXPECT_NE(scheduler_error(config, {{adapt::RankSignal::random}, mean, {}, {}}).find("mean rank"),
               std::string::npos);
+}
+
+/// Four blocks of four levels and a quantum layer after the third's attention.
+ModelConfig circuit_config() {
+  ModelConfig config = small_config(small_models()[5]);
+  config.layers = 4;
+  config.shapes.clear();
+  apply_shape_requests(config, {"ffn=chain:rank=8"});
+  apply_levels(config, 4);
+  config.quantum = parse_quantum("qubits=4,layers=2,fraction=0.29");
+  return config;
+}
+
+class CircuitSignal : public testing::Test {
+ protected:
+  CircuitSignal() : model_(circuit_config()), pool_(1) {
+    randomise(model_);
+    model_.quantum()->prepare();
+    model_.prepare(tt::Use::inference, pool_);
+    config_ = model_.config();
+    config_.rank_policy = calibrate_ranks(model_, random_tokens(24 * 20, 257, 1), equal_ends(20, 24),
+                                          {.signal = adapt::RankSignal::circuit}, pool_);
+  }
+  Transformer<float> model_;
+  ModelConfig config_;
+  ThreadPool pool_;
+};
+
+TEST_F(CircuitSignal, RoutedTokensAfterTheCircuitGoByTheirStatesOthersByAttention) {
+  for (size_t layer = 0; layer < 4; ++layer)
+    EXPECT_EQ(config_.rank_policy->layers[layer].circuit.empty(), layer <= 2) << layer;
+  const RankScheduler ranks(config_, {{adapt::RankSignal::circuit}, {}, {}, {}});
+  int64_t seen = 0;
+  for (uint64_t text = 0; text < 8; ++text) {
+    const auto tokens = random_tokens(24, 257, text);
+    std::vector<float> hidden(24 * 16), entropy(4 * 24), nats(24);
+    std::vector<uint8_t> routed(24), chosen(4 * 24);
+    std::vector<int64_t> signals(4 * 24);
+    Arena arena;
+    model_.hidden_states({tokens, tokens, 1, 24}, {0, &ranks, chosen.data(), signals.data()},
+                         {hidden.data(), 24, 16}, arena, {entropy.data(), 4, 24},
+                         {.routed = routed.data(), .circuit_entropy = nats.data()});
+    for (int64_t layer = 0; layer < 4; ++layer) {
+      const RankPolicy::Layer& of = config_.rank_policy->layers[static_cast<size_t>(layer)];
+      for (size_t t = 1; t < 24; ++t) {
+        const auto at = static_cast<size_t>(layer) * 24 + t;
+        const bool circuit = layer > 2 && routed[t] != 0;
+        EXPECT_EQ(signals[at] >= 0, circuit) << layer << " " << t;
+        if (circuit) {
+          EXPECT_NEAR(static_cast<double>(signals[at]) * 8e-9 * std::log(2.0), nats[t], 1e-5);
+        }
+        seen += circuit;
+        const int64_t attention = adapt::to_units(static_cast<double>(entropy[at]));
+        const int64_t standing =
+            circuit ? adapt::rank_of({of.circuit}, signals[at]) : adapt::rank_of({of.quantiles}, attention);
+        EXPECT_EQ(chosen[at], ranks.decide(layer, static_cast<int64_t>(t), standing, 0).level);
+      }
+    }
+  }
+  EXPECT_GT(seen, 0);
+}
+
+TEST_F(CircuitSignal, WholeInChunksAndInABatchHaveTheSameBits) {
+  const RankScheduler ranks(config_, {{adapt::RankSignal::circuit}, {}, {}, {}});
+  const auto tokens = random_tokens(24, 257, 3);
+  const RankedResult want = ranked_alone(model_, tokens, ranks);
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    Inference<float> inference(model_, pool, {.macs_per_worker = 1});
+    for (const std::vector<int64_t>& pieces :
+         {std::vector<int64_t>{24}, {12, 12}, {17, 1, 6}, std::vector<int64_t>(24, 1)}) {
+      RankedResult got{std::vector<float>(want.hidden.size()), {}};
+      auto cache = model_.make_cache(kRankedContext);
+      for (const int64_t rows : pieces) {
+        const auto at = static_cast<size_t>(cache.length());
+        const Chunk<float> chunk{std::span(tokens).subspan(at, static_cast<size_t>(rows)), &cache};
+        inference.forward({&chunk, 1}, {0, &ranks}, {got.hidden.data() + at * 16, rows, 16});
+      }
+      got.levels = cached_levels(config_, cache);
+      EXPECT_EQ(got, want) << threads << " threads, " << pieces.size() << " pieces";
+    }
+  }
+}
+
+TEST_F(RankSchedulerOf, ASignalThatTheModelCannotHaveIsRefused) {
+  EXPECT_NE(scheduler_error(model_.config(), {{adapt::RankSignal::circuit}, {}, {}, {}}).find("no quantum"),
+            std::string::npos);
+  EXPECT_NE(scheduler_error(model_.config(), {{adapt::RankSignal::gate}, {}, {}, {}}).find("--signal gate"),
+            std::string::npos);
+  const auto tokens = random_tokens(24, 257, 1);
+  EXPECT_THROW(
+      calibrate_ranks(model_, tokens, equal_ends(1, 24), {.signal = adapt::RankSignal::circuit}, pool_),
+      InputError);
+  EXPECT_EQ(own_policy(model_.config()).signal, adapt::kUsualSignal);
 }
 
 TEST_F(RankSchedulerOf, ItsCalibrationSaysWhatIsWrong) {

@@ -8,6 +8,7 @@
 #include "qtf/base/error.h"
 #include "qtf/base/profile.h"
 #include "qtf/kernels/vector.h"
+#include "qtf/model/output_signal.h"
 
 namespace qtf::model {
 
@@ -253,10 +254,17 @@ template <class T>
 class Deciders {
  public:
   Deciders(const QuantumPath<T>* path, const Levels& levels, std::span<const nn::Segment<T>> segments,
-           const RouteTrace<T>& trace)
+           RouteTrace<T> trace)
       : path_(path) {
-    if (path) routing_.emplace(*path, segments, trace);
     if (levels.scheduler) ranks_.emplace(levels, segments);
+    if (path && ranks_ && levels.scheduler->asks_circuit()) {
+      if (!trace.circuit_entropy) {
+        own_nats_.resize(static_cast<size_t>(segments.back().row + segments.back().rows));
+        trace.circuit_entropy = own_nats_.data();
+      }
+      ranks_->take_circuit(trace.circuit_entropy);
+    }
+    if (path) routing_.emplace(*path, segments, trace);
   }
 
   /// The pass with these, which must outlive it.
@@ -268,6 +276,7 @@ class Deciders {
 
  private:
   const QuantumPath<T>* path_;
+  std::vector<T> own_nats_;
   std::optional<RoutedPass<T>> routing_;
   std::optional<RankedPass<T>> ranks_;
 };
@@ -282,6 +291,8 @@ void Transformer<T>::hidden_states(const TokenBatch& batch, const Levels& levels
                       batch.length, config_.context);
   }
   check_tokens(batch.inputs);
+  if (levels.scheduler && levels.scheduler->asks_output())
+    return hidden_states_by_token(batch, levels, hidden, arena, entropy, routes);
   const ArenaScope scope(arena);
   const auto segments = whole_sequences<T>(batch);
   const Matrix<T> x(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
@@ -290,6 +301,39 @@ void Transformer<T>::hidden_states(const TokenBatch& batch, const Levels& levels
   Deciders<T> deciders(quantum_.get(), levels, segments, routes);
   run_blocks(deciders.in({segments, batch.rows(), levels.level, {}, nullptr, entropies}), x, hidden, nullptr,
              arena);
+}
+
+template <class T>
+void Transformer<T>::hidden_states(const TokenBatch& batch, nn::LevelChooser<T>& chooser, Matrix<T> hidden,
+                                   Arena& arena) const {
+  check_tokens(batch.inputs);
+  const ArenaScope scope(arena);
+  const auto segments = whole_sequences<T>(batch);
+  const Matrix<T> x(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
+  embed(batch.inputs, segments, x, nullptr, 0, arena);
+  Deciders<T> deciders(quantum_.get(), 0, segments, {});
+  nn::Pass<T> pass = deciders.in({segments, batch.rows(), 0, {}, nullptr, {}});
+  pass.chooser = &chooser;
+  run_blocks(pass, x, hidden, nullptr, arena);
+}
+
+template <class T>
+void Transformer<T>::hidden_states_by_token(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden,
+                                            Arena& arena, Matrix<T> entropy,
+                                            const RouteTrace<T>& routes) const {
+  std::vector<nn::KvCache<T>> caches(static_cast<size_t>(batch.sequences), make_cache(batch.length));
+  std::vector<Chunk<T>> chunks;
+  for (size_t i = 0; i < caches.size(); ++i) {
+    const auto length = static_cast<size_t>(batch.length);
+    chunks.push_back({batch.inputs.subspan(i * length, length), &caches[i]});
+  }
+  forward(chunks, levels, hidden, arena, entropy);
+  for (int64_t row = 0; routes.routed && row < batch.rows(); ++row) {
+    const nn::KvCache<T>& cache = caches[static_cast<size_t>(row / batch.length)];
+    const int64_t t = row % batch.length;
+    routes.routed[row] = cache.routed_before(t + 1) > cache.routed_before(t);
+    if (routes.circuit_entropy) routes.circuit_entropy[row] = T{0};
+  }
 }
 
 template <class T>
@@ -458,6 +502,20 @@ NewTokens<T> Transformer<T>::new_tokens(std::span<const Chunk<T>> chunks) const 
 template <class T>
 void Transformer<T>::forward(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden,
                              Arena& arena, Matrix<T> entropy) const {
+  if (!levels.scheduler || !levels.scheduler->asks_output())
+    return forward_pass(chunks, levels, hidden, arena, entropy);
+  new_tokens(chunks);  // checks them
+  forward_by_token<T>(
+      chunks, levels, config_, hidden, entropy,
+      [&](std::span<const Chunk<T>> step, const Levels& here, Matrix<T> to, Matrix<T> nats) {
+        forward_pass(step, here, to, arena, nats);
+      },
+      [&](Matrix<T> of, Matrix<T> to) { this->logits(of, levels.level, to, arena); });
+}
+
+template <class T>
+void Transformer<T>::forward_pass(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden,
+                                  Arena& arena, Matrix<T> entropy) const {
   const ArenaScope scope(arena);
   const NewTokens<T> tokens = new_tokens(chunks);
   const Matrix<T> x(arena.allocate<T>(tokens.rows() * config_.width), tokens.rows(), config_.width);

@@ -141,6 +141,10 @@ class Transformer {
   void hidden_states(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden, Arena& arena,
                      Matrix<T> entropy = {}, const RouteTrace<T>& routes = {}) const;
 
+  /// Of whole sequences with levels that anything else chooses.
+  void hidden_states(const TokenBatch& batch, nn::LevelChooser<T>& chooser, Matrix<T> hidden,
+                     Arena& arena) const;
+
   /// Extends each chunk's cache by its tokens; hidden[Σ tokens, D] are the last hidden states, chunk after
   /// chunk; entropy as in hidden_states. Throws InputError if a cache's capacity or the context is exceeded,
   /// or a token is out of range.
@@ -200,6 +204,10 @@ class Transformer {
   void distill(const TokenBatch& batch, const StepOptions& options, size_t index,
                ConstMatrix<T> probabilities, T* gradients, Arena& arena) const;
   NewTokens<T> new_tokens(std::span<const Chunk<T>> chunks) const;
+  void forward_pass(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden, Arena& arena,
+                    Matrix<T> entropy) const;
+  void hidden_states_by_token(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden, Arena& arena,
+                              Matrix<T> entropy, const RouteTrace<T>& routes) const;
   void check_tokens(std::span<const int32_t> tokens) const;
   void check_targets(std::span<const int32_t> tokens) const;
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "qtf/base/aligned.h"
@@ -56,6 +57,22 @@ class KvCache {
     levels_[static_cast<size_t>(layer * capacity_ + position)] = level;
   }
 
+  /// The model's last hidden state of the token at `position`, D numbers, which policies keep here that ask
+  /// for what the model expected next; zeros where none was kept.
+  std::span<T> output(int64_t position, int64_t width) {
+    outputs_.resize(static_cast<size_t>(capacity_ * width));
+    return {outputs_.data() + position * width, static_cast<size_t>(width)};
+  }
+  /// What such a policy made of the output before for the token at `position`.
+  T hint(int64_t position) const {
+    const auto at = static_cast<size_t>(position);
+    return at < hints_.size() ? hints_[at] : T{0};
+  }
+  void keep_hint(int64_t position, T hint) {
+    hints_.resize(static_cast<size_t>(capacity_));
+    hints_[static_cast<size_t>(position)] = hint;
+  }
+
   /// [head_dim, length].
   ConstMatrix<T> keys_t(int64_t layer, int64_t head, int64_t length) const {
     return {keys_.data() + offset(layer, head), head_dim_, length, capacity_};
@@ -75,6 +92,8 @@ class KvCache {
   AlignedVector<T> keys_, values_;
   std::vector<int32_t> routed_;  // [capacity + 1], of the tokens before each position
   std::vector<uint8_t> levels_;  // [layers, capacity]
+  std::vector<T> outputs_;       // [capacity, D], once one is kept
+  std::vector<T> hints_;         // [capacity], once one is kept
 };
 
 }  // namespace qtf::nn

@@ -17,6 +17,8 @@ RankQuantiles uniform_quantiles(int64_t layers) {
 model::RankScheduler training_scheduler(model::ModelConfig config, const RankQuantiles& quantiles,
                                         int64_t mean) {
   model::RankPolicy policy;
+  policy.signal = adapt::RankSignal::entropy;
+  policy.alpha = adapt::usual_alpha(policy.signal);
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     const std::vector<int64_t> places = model::level_places(config, layer);
     policy.layers.push_back({{}, quantiles[static_cast<size_t>(layer)]});

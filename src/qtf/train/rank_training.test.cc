@@ -32,8 +32,10 @@ TEST(RankTraining, FollowsTheEntropiesAndForgetsTheFirst) {
   for (int64_t step = 2; step < 400; ++step) ranks.move(step, samples);
   for (const auto& quantiles : ranks.quantiles())
     EXPECT_NEAR(static_cast<double>(quantiles.front()), 5e8, 100);
-  EXPECT_EQ(ranks.scheduler().standing(0, 1, 0.4), 0);
-  EXPECT_EQ(ranks.scheduler().standing(0, 1, 0.6), adapt::kUnit);
+  EXPECT_EQ(ranks.scheduler().standing(model::RankedToken<float>{.layer = 0, .position = 1, .entropy = 0.4}),
+            0);
+  EXPECT_EQ(ranks.scheduler().standing(model::RankedToken<float>{.layer = 0, .position = 1, .entropy = 0.6}),
+            adapt::kUnit);
 }
 
 TEST(RankTraining, DoesNotDependOnTheOrderAndGoesOnFromItsQuantiles) {
