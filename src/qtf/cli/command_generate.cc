@@ -139,13 +139,20 @@ void run_generate(const Arguments& arguments, const Streams& streams) {
   streams.out << "\n";
   if (profile) streams.err << measured_profile(profile, pool);
   tell_budgets(arguments, options, result, streams.err);
-  if (result.energy && (arguments.flag("--stats") || intensity))
-    streams.err << fmt::format("energy: {}\n", energy_text(*result.energy, intensity));
-  if (!arguments.flag("--stats")) return;
-  if (!no_meter.empty()) streams.err << fmt::format("energy: not known: {}\n", no_meter);
+  const auto tell_energy = [&] {
+    if (result.energy)
+      streams.err << fmt::format("energy: {}\n", energy_text(*result.energy, intensity));
+    else if (!no_meter.empty())
+      streams.err << fmt::format("energy: not known: {}\n", no_meter);
+  };
+  if (!arguments.flag("--stats")) {
+    if (intensity) tell_energy();
+    return;
+  }
   streams.err << fmt::format("prompt {} tokens in {:.1f} ms, {} tokens at {:.0f} tokens/s\n",
                              result.prompt_tokens, 1e3 * result.prompt_seconds, result.tokens.size(),
                              static_cast<double>(result.tokens.size()) / result.decode_seconds);
+  tell_energy();
   if (!recorder) streams.err << "unrecorded (--audit FILE records the decisions)\n";
   if (scheduler) streams.err << fmt::format("ranks: {}\n", ranks_text(*scheduler, result.ranks));
   if (!loaded.model->quantum()) return;

@@ -2,6 +2,8 @@
 // the output at the token before is known, whatever way it comes (whole, in chunks, in a batch).
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <span>
 #include <vector>
 

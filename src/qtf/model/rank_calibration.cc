@@ -78,7 +78,8 @@ void take_quantiles(const Transformer<float>& model, std::span<const int32_t> to
     of.quantiles = by_attention ? entropies : signals;
     if (policy.signal != adapt::RankSignal::entropy) of.entropy = entropies;
     if (of.quantiles.empty())
-      throw_input_error("rank-policy", "the text has no sequence of two tokens to calibrate on; give more");
+      throw_input_error("rank-policy",
+                        "the text has no sequence of two tokens to calibrate on; give more text");
   }
 }
 

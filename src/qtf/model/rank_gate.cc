@@ -221,7 +221,8 @@ std::vector<std::vector<int64_t>> train_gates(const Transformer<float>& model,
     if (!scheduler.governs(static_cast<int64_t>(layer))) continue;
     Equations all(config.width + 2);
     for (const std::vector<Equations>& part : sums) all.add(part[layer]);
-    if (all.tokens == 0) throw_input_error("gate", "a gate needs sequences of two tokens or more");
+    if (all.tokens == 0)
+      throw_input_error("gate", "the text has no sequence of two tokens to train a gate on; give more text");
     weights[layer] = solve_gate(std::move(all));
   }
   return weights;
