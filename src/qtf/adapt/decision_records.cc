@@ -268,21 +268,24 @@ int64_t bounded_field(const Json& value, const char* key, int64_t most) {
 }
 
 Json decide_mean_rank(const Json& value) {
-  constexpr int64_t kMostNs = int64_t{1} << 42;  // more than an hour
+  constexpr int64_t kMost = int64_t{1} << 42;  // more than an hour, or than a kilojoule
+  const bool energy = value.contains("measured_nj");
   return recorded_answer(
-      decide_mean({integer_field(value, "token"), bounded_field(value, "measured_ns", kMostNs),
-                   bounded_field(value, "budget_ns", kMostNs), bounded_field(value, "mean", kUnit),
-                   bounded_field(value, "asked", kUnit)}));
+      decide_mean({energy ? RunBudget::energy : RunBudget::time, integer_field(value, "token"),
+                   bounded_field(value, energy ? "measured_nj" : "measured_ns", kMost),
+                   bounded_field(value, energy ? "budget_nj" : "budget_ns", kMost),
+                   bounded_field(value, "mean", kUnit), bounded_field(value, "asked", kUnit)}));
 }
 
 }  // namespace
 
 audit::Decision record(const LatencyDecision& d) {
   const LatencyQuestion& q = d.question;
+  const bool time = q.budget_of == RunBudget::time;
   return {"mean_rank",
           {{"token", decimal(q.token)},
-           {"measured_ns", decimal(q.measured_ns)},
-           {"budget_ns", decimal(q.budget_ns)},
+           {time ? "measured_ns" : "measured_nj", decimal(q.measured)},
+           {time ? "budget_ns" : "budget_nj", decimal(q.budget)},
            {"mean", decimal(q.mean)},
            {"asked", decimal(q.asked)}},
           recorded_answer(d)};
@@ -350,7 +353,7 @@ std::span<const audit::DecisionKind> decision_kinds() {
       {"route", "whether a token passes the quantum layer", decide_routing},
       {"rank_thresholds", "where a layer's levels begin, for a mean rank", decide_thresholds},
       {"rank", "the level that a token takes in a layer", decide_rank},
-      {"mean_rank", "the mean rank that follows measured times of tokens", decide_mean_rank},
+      {"mean_rank", "the mean rank that follows measured times or energies of tokens", decide_mean_rank},
       {"budget", "the size of every map within several budgets at once", decide_budget},
       {"budget_measurement", "whether a measured query keeps its budgets", decide_judgement},
       {"loss_scale", "how much predicted losses are scaled by what two models lost", decide_loss_scale},

@@ -47,7 +47,7 @@ DecidedTokens decide_text(const model::LoadedModel& loaded, const model::RankSch
   decided.layers = config.layers, decided.tokens = rows;
   for (const int32_t id : ids) decided.words.emplace_back(loaded.tokenizer->token_bytes(id));
   const auto size = static_cast<size_t>(config.layers * rows);
-  decided.entropy.resize(size), decided.levels.resize(size);
+  decided.entropy.resize(size), decided.levels.resize(size), decided.signals.resize(size);
   decided.routed.assign(static_cast<size_t>(rows), 2);
   model::RouteTrace<float> routes;
   if (loaded.model->quantum()) {
@@ -56,9 +56,9 @@ DecidedTokens decide_text(const model::LoadedModel& loaded, const model::RankSch
   }
   std::vector<float> hidden(static_cast<size_t>(rows * config.width));
   Arena arena;
-  loaded.model->hidden_states({ids, ids, 1, rows}, {0, scheduler, decided.levels.data()},
-                              {hidden.data(), rows, config.width}, arena,
-                              {decided.entropy.data(), config.layers, rows}, routes);
+  loaded.model->hidden_states(
+      {ids, ids, 1, rows}, {0, scheduler, decided.levels.data(), decided.signals.data()},
+      {hidden.data(), rows, config.width}, arena, {decided.entropy.data(), config.layers, rows}, routes);
   for (int64_t layer = 0; layer < config.layers; ++layer)
     if (!scheduler || !scheduler->governs(layer))
       std::fill_n(decided.levels.begin() + static_cast<std::ptrdiff_t>(decided.at(layer, 0)), rows,
@@ -121,13 +121,21 @@ std::vector<audit::Decision> decisions_of(const DecidedTokens& decided, int64_t 
   if (token < 0 || token >= decided.tokens)
     throw_input_error(kTokensPlace, "there is no token {}: the text has tokens 0 to {}{}", token,
                       decided.tokens - 1, decided.words.empty() ? "" : " within the model's context");
+  if (scheduler && decided.signals.empty() &&
+      adapt::info(scheduler->options().policy.signal).source != adapt::RankSource::attention)
+    throw_input_error(kTokensPlace,
+                      "a run's records hold attention entropies, and its policy {} asks for more; give its "
+                      "text: --text FILE",
+                      adapt::info(scheduler->options().policy.signal).name);
   std::vector<audit::Decision> decisions;
   for (int64_t layer = 0; scheduler && layer < decided.layers; ++layer) {
     if (!scheduler->governs(layer) || decided.entropy.empty()) continue;
     const double entropy = static_cast<double>(decided.entropy[decided.at(layer, token)]);
     const bool follows = scheduler->sequential() && token > 1;
+    const int64_t signal =
+        decided.signals.empty() ? adapt::to_units(entropy) : decided.signals[decided.at(layer, token)];
     const adapt::RankDecision decision = scheduler->decide(
-        layer, token, scheduler->standing(layer, token, entropy),
+        layer, token, scheduler->standing(layer, token, entropy, signal),
         follows ? decided.levels[decided.at(layer, token - 1)] : 0, adapt::to_units(entropy));
     if (decision.level != decided.levels[decided.at(layer, token)])
       throw_input_error(

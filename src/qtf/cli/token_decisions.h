@@ -19,6 +19,7 @@ struct DecidedTokens {
   std::vector<std::string> words;  ///< the tokens' bytes; none from records
   std::vector<float> entropy;      ///< [layers, tokens]; none of generations
   std::vector<uint8_t> levels;     ///< [layers, tokens]; 0: none was chosen
+  std::vector<int64_t> signals;    ///< [layers, tokens]: RankScheduler::signal(); none from records
   std::vector<uint8_t> routed;     ///< [tokens]: 0, 1, or 2 without a quantum layer
   std::vector<float> scores;       ///< [tokens]; none where they are not known
   int64_t record = 0;              ///< the first record it comes from; 0: computed again

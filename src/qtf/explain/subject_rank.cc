@@ -1,6 +1,7 @@
 // The rank scheduler's subjects: a token's level in a layer, and a layer's thresholds.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 
 #include "qtf/adapt/entropy_distribution.h"
@@ -62,14 +63,14 @@ struct RankView {
 };
 
 Reason reached_reason(const RankView& view, int64_t lower, const std::vector<std::string>& facts) {
-  const bool drawn = view.signal == "draw";
+  std::string cause = fmt::format("its {} {{standing}} reaches", view.signal);
+  if (std::ranges::find(facts, "entropy") != facts.end())
+    cause = "its attention entropy {entropy} gives it the standing {standing}, which reaches";
   return {.id = "level_reached",
           .meaning = fmt::format("the token takes its level because its {} reaches the level's threshold",
                                  view.signal),
-          .text = drawn ? "Token {token} takes level {level} in layer {layer} because its draw {standing} "
-                          "reaches the threshold {lower}."
-                        : "Token {token} takes level {level} in layer {layer} because its attention entropy "
-                          "{entropy} gives it the standing {standing}, which reaches the threshold {lower}.",
+          .text = "Token {token} takes level {level} in layer {layer} because " + cause +
+                  " the threshold {lower}.",
           .facts = facts,
           .needs = {"level", "standing", "lower"},
           .ordered = {"standing", "lower"},

@@ -316,7 +316,7 @@ void ApiService::models(const HttpRequest&, const std::string&, const std::share
       {"context", config.context},
       {"layers", config.layers},
       {"levels", model::level_count(config)},
-      {"calibrated", config.rank_policy.has_value()}};
+      {"policy", config.rank_policy ? Json(adapt::info(config.rank_policy->signal).name) : Json(nullptr)}};
   if (config.quantum)
     facts["quantum"] = {{"qubits", config.quantum->circuit.qubits},
                         {"layers", config.quantum->circuit.layers}};

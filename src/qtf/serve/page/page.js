@@ -154,17 +154,18 @@ function showModel(model) {
   by("tokens").max = String(Math.max(8, 2 * facts.context));
   if (facts.levels < 2) return;
   const options = [["", "all"]];
-  if (facts.calibrated) options.push(["entropy", "by attention entropy"]);
+  if (facts.policy === "gate") options.push(["gate", "by the learned gate"]);
+  if (facts.policy) options.push(["entropy", "by attention entropy"]);
   options.push(["random", "at random"]);
   for (let level = 1; level <= facts.levels; ++level) options.push([`level:${level}`, `level ${level} of ${facts.levels}`]);
   by("policy").replaceChildren(...options.map(([value, text]) => new Option(text, value)));
-  if (facts.calibrated) by("policy").value = "entropy";
+  if (facts.policy) by("policy").value = "entropy";
   by("ranks").hidden = false;
   showMean();
 }
 
 function showMean() {
-  by("mean").hidden = !["entropy", "random"].includes(by("policy").value);
+  by("mean").hidden = !["gate", "entropy", "random"].includes(by("policy").value);
 }
 
 for (const output of document.querySelectorAll("output")) {
