@@ -126,12 +126,14 @@ TEST(DecisionRecords, RanksReplayToTheSameBits) {
 }
 
 TEST(DecisionRecords, MeanRanksReplayToTheSameBits) {
-  for (int64_t measured : {500, 890, 1000, 1001, 1500, 9000})
-    for (int64_t mean : {kLeastMean, kUnit / 3, kUnit / 2}) {
-      const audit::Decision decision = record(decide_mean({8, measured * 1000, 1'000'000, mean, kUnit / 2}));
-      EXPECT_EQ(again(decision), decision.answer);
-    }
-  audit::Decision bad = record(decide_mean({8, 1, 1, 1, 1}));
+  for (const RunBudget of : {RunBudget::time, RunBudget::energy})
+    for (int64_t measured : {500, 890, 1000, 1001, 1500, 9000})
+      for (int64_t mean : {kLeastMean, kUnit / 3, kUnit / 2}) {
+        const audit::Decision decision =
+            record(decide_mean({of, 8, measured * 1000, 1'000'000, mean, kUnit / 2}));
+        EXPECT_EQ(again(decision), decision.answer);
+      }
+  audit::Decision bad = record(decide_mean({RunBudget::time, 8, 1, 1, 1, 1}));
   for (const char* key : {"measured_ns", "budget_ns", "mean", "asked"}) {
     audit::Decision other = bad;
     other.question[key] = "9223372036854775807";

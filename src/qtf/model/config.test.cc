@@ -14,7 +14,7 @@ namespace qtf::model {
 namespace {
 
 /// The text of the InputError that `act` throws.
-std::string error_of(const std::function<void()>& act) {
+std::string refusal_of(const std::function<void()>& act) {
   try {
     act();
   } catch (const InputError& error) {
@@ -41,7 +41,7 @@ TEST(Presets, HaveTheDocumentedSizes) {
 }
 
 TEST(Presets, UnknownNamesAreAnsweredWithTheKnown) {
-  const std::string error = error_of([] { preset_config("tinny"); });
+  const std::string error = refusal_of([] { preset_config("tinny"); });
   EXPECT_NE(error.find("did you mean tiny?"), std::string::npos) << error;
   EXPECT_NE(error.find("nano, tiny, small, medium, large"), std::string::npos) << error;
 }
@@ -87,7 +87,7 @@ TEST(Config, RefusesWhatDoesNotFitAndNamesTheNearest) {
   for (const Row& row : rows) {
     ModelConfig config = preset_config("tiny");
     row.change(config);
-    const std::string error = error_of([&] { validate(config); });
+    const std::string error = refusal_of([&] { validate(config); });
     EXPECT_NE(error.find(row.expected), std::string::npos) << error << "\nexpected: " << row.expected;
     EXPECT_EQ(error.find('\n'), std::string::npos) << error;
   }
@@ -167,7 +167,7 @@ TEST(ShapeRequests, RefuseWhatMatchesNothing) {
   };
   for (const auto& [request, expected] : rows) {
     ModelConfig config = preset_config("nano");
-    const std::string error = error_of([&, &r = request] { apply_shape_requests(config, {r}); });
+    const std::string error = refusal_of([&, &r = request] { apply_shape_requests(config, {r}); });
     EXPECT_NE(error.find(expected), std::string::npos) << error;
   }
 }
@@ -189,13 +189,13 @@ TEST(Levels, AreEqualStepsOfEveryChainsRank) {
 
 TEST(Levels, RefuseWhatDoesNotFit) {
   ModelConfig config = preset_config("nano");
-  EXPECT_NE(error_of([&] { apply_levels(config, 2); }).find("no map is a chain"), std::string::npos);
+  EXPECT_NE(refusal_of([&] { apply_levels(config, 2); }).find("no map is a chain"), std::string::npos);
   EXPECT_NO_THROW(apply_levels(config, 1));
   for (int levels : {0, 5, -1}) {
-    EXPECT_NE(error_of([&] { apply_levels(config, levels); }).find("1 to 4"), std::string::npos);
+    EXPECT_NE(refusal_of([&] { apply_levels(config, levels); }).find("1 to 4"), std::string::npos);
   }
   apply_shape_requests(config, {"ffn=chain:rank=3"});
-  EXPECT_NE(error_of([&] { apply_levels(config, 4); }).find("too small for 4 levels"), std::string::npos);
+  EXPECT_NE(refusal_of([&] { apply_levels(config, 4); }).find("too small for 4 levels"), std::string::npos);
 }
 
 TEST(Macs, AreTheProductsAndTheAttention) {
