@@ -158,7 +158,8 @@ TEST_F(ExplainCommand, TellsOfTokensOfATextAndOfARun) {
                   "--audit", run, "--audit-level", "full"})
                 .status,
             0);
-  auto of_text = call_json({"explain", dense, "--token", "7", "--text", place_.book()});
+  auto of_text =
+      call_json({"explain", dense, "--token", "7", "--text", place_.book(), "--rank-policy", "entropy"});
   auto of_run = call_json({"explain", dense, "--token", "7", "--audit", run});
   ASSERT_EQ(of_run.at("explanations").size(), of_text.at("explanations").size());
   for (size_t i = 0; i < of_run.at("explanations").size(); ++i) {
@@ -173,6 +174,13 @@ TEST_F(ExplainCommand, TellsOfTokensOfATextAndOfARun) {
   const Result whole = call({"explain", run});
   EXPECT_NE(whole.out.find("In the run, which saw"), std::string::npos) << whole.out << whole.err;
   EXPECT_NE(whole.out.find("the tokens routed were"), std::string::npos);
+  // A gate sees more than the records hold.
+  const std::string gated = place_ / "gated";
+  ASSERT_EQ(call({"eval", dense, "--text", place_.book(), "--context", "32", "--rank-policy", "gate",
+                  "--audit", gated, "--audit-level", "full"})
+                .status,
+            0);
+  refuse_explaining({"explain", dense, "--token", "7", "--audit", gated}, "policy gate asks for more");
   const std::string summary = place_ / "summary";
   ASSERT_EQ(call({"eval", dense, "--text", place_.book(), "--audit", summary}).status, 0);
   refuse_explaining({"explain", dense, "--token", "7", "--audit", summary}, "--audit-level full");
