@@ -43,6 +43,7 @@ std::string Continuation::text_of(int32_t token) const {
 }
 
 void Continuation::forget() {
+  if (options_.before_forgetting) options_.before_forgetting(cache_);
   cache_.truncate(0);
   begin_ = history_.size() - static_cast<size_t>(std::max<int64_t>(1, model_.config().context / 2));
 }

@@ -1,7 +1,8 @@
-// A text while it is continued: which tokens the model reads next, and what its logits make of the text. A
-// server runs many at a time.
+// A text while it is continued: which tokens the model reads next, and what its logits make of the text.
+// generate() runs one, a server many at a time.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,6 +19,8 @@ struct ContinuationOptions {
   int64_t tokens = 128;  ///< most tokens to draw
   SamplingOptions sampling;
   std::vector<std::string> stop;  ///< it ends before the first of these texts
+  /// Gets the cache before its tokens are forgotten; may be empty.
+  std::function<void(const nn::KvCache<float>&)> before_forgetting = {};
 };
 
 /// The same tokens as generate() draws, whoever else is in the batch: a function of model, prompt, options

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "qtf/base/error.h"
+#include "qtf/model/continuation.h"
 #include "qtf/model/inference.h"
 #include "qtf/text/utf8.h"
 
@@ -69,52 +70,30 @@ std::string TextStream::finish() {
 
 namespace {
 
-/// The model's state while it writes: tokens so far and their cache.
-class Writer {
+/// Reads what a continuation has not read yet.
+class Reader {
  public:
-  Writer(const Transformer<float>& model, const Levels& levels, ThreadPool& pool)
-      : model_(model),
+  Reader(const Transformer<float>& model, const Levels& levels, ThreadPool& pool)
+      : config_(model.config()),
         inference_(model, pool),
         levels_(levels),
-        cache_(model.make_cache(model.config().context)),
-        hidden_(static_cast<size_t>(model.config().context * model.config().width)),
-        logits_(static_cast<size_t>(model.config().vocabulary)) {
-    if (levels.scheduler) ranks = RankMix(*levels.scheduler, model.config().layers);
-  }
+        hidden_(static_cast<size_t>(config_.context * config_.width)),
+        logits_(static_cast<size_t>(config_.vocabulary)) {}
 
-  /// Logits after `tokens` more.
-  std::span<const float> extend(std::span<const int32_t> tokens) {
-    const auto& config = model_.config();
-    const Chunk<float> chunk{tokens, &cache_};
-    const auto rows = static_cast<int64_t>(tokens.size());
-    const Matrix<float> hidden(hidden_.data(), rows, config.width);
+  /// Logits after the last token.
+  std::span<const float> read(Continuation& text) {
+    const Chunk<float> chunk{text.unread(), &text.cache()};
+    const auto rows = static_cast<int64_t>(chunk.tokens.size());
+    const Matrix<float> hidden(hidden_.data(), rows, config_.width);
     inference_.forward({&chunk, 1}, levels_, hidden);
-    inference_.logits(hidden.row_block(rows - 1, 1), levels_.level, {logits_.data(), 1, config.vocabulary});
+    inference_.logits(hidden.row_block(rows - 1, 1), levels_.level, {logits_.data(), 1, config_.vocabulary});
     return logits_;
   }
 
-  bool full() const { return cache_.length() == model_.config().context; }
-  void forget() {
-    count();
-    cache_.truncate(0);
-  }
-
-  /// Adds the cache's tokens to those that were read, routed and scheduled.
-  void count() {
-    passed += cache_.length();
-    routed += cache_.routed_before(cache_.length());
-    if (levels_.scheduler) ranks.add(*levels_.scheduler, cache_);
-    if (before_forgetting) before_forgetting(cache_);
-  }
-  int64_t passed = 0, routed = 0;
-  RankMix ranks;
-  std::function<void(const nn::KvCache<float>&)> before_forgetting;
-
  private:
-  const Transformer<float>& model_;
+  const ModelConfig& config_;
   Inference<float> inference_;
   Levels levels_;
-  nn::KvCache<float> cache_;
   std::vector<float> hidden_, logits_;
 };
 
@@ -188,11 +167,6 @@ class BudgetKeeper {
 
 std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,
                                    std::string_view prompt) {
-  if (tokenizer.vocabulary_size() > model.config().vocabulary) {
-    throw_input_error("generate",
-                      "the tokenizer has {} tokens, the model {}: it is not this model's tokenizer",
-                      tokenizer.vocabulary_size(), model.config().vocabulary);
-  }
   std::vector<int32_t> tokens;
   if (model.config().bos_token >= 0) tokens.push_back(model.config().bos_token);
   tokenizer.encode(prompt, tokens);
@@ -200,10 +174,7 @@ std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::
     throw_input_error("generate",
                       "the prompt is empty, and this model has no start token; give --prompt some text");
   }
-  if (static_cast<int64_t>(tokens.size()) > model.config().context) {
-    throw_input_error("generate", "the prompt has {} tokens, the model's context is {}; shorten it",
-                      tokens.size(), model.config().context);
-  }
+  check_prompt(model, tokenizer, tokens, "generate");
   return tokens;
 }
 
@@ -230,10 +201,9 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
                     std::string_view prompt, const GenerateOptions& options,
                     const std::function<void(std::string_view)>& stream, ThreadPool* pool) {
   check_options(model, options);
-  std::vector<int32_t> history = encode_prompt(model, tokenizer, prompt);
+  std::vector<int32_t> tokens = encode_prompt(model, tokenizer, prompt);
   Generation result;
-  result.prompt_tokens = static_cast<int64_t>(history.size());
-  TextStream text(options.stop);
+  result.prompt_tokens = static_cast<int64_t>(tokens.size());
   const auto show = [&](const std::string& piece) {
     result.text += piece;
     if (stream && !piece.empty()) stream(piece);
@@ -243,45 +213,36 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
   // A copy, whose mean rank may change on the way.
   std::optional<RankScheduler> scheduler;
   if (options.scheduler) scheduler = *options.scheduler;
+  if (scheduler) result.ranks = RankMix(*scheduler, model.config().layers);
+  const auto count = [&](const nn::KvCache<float>& cache) {
+    result.passed += cache.length();
+    result.routed += cache.routed_before(cache.length());
+    if (scheduler) result.ranks.add(*scheduler, cache);
+    if (options.before_forgetting) options.before_forgetting(cache);
+  };
   BudgetKeeper budgets(scheduler ? &*scheduler : nullptr, options);
-  Writer writer(model, {options.level, scheduler ? &*scheduler : nullptr}, pool ? *pool : own.emplace(1));
-  writer.before_forgetting = options.before_forgetting;
+  Continuation text(model, tokenizer, std::move(tokens),
+                    {options.tokens, options.sampling, options.stop, count});
+  Reader reader(model, {options.level, scheduler ? &*scheduler : nullptr}, pool ? *pool : own.emplace(1));
   if (options.meter) options.meter->start();
   auto start = std::chrono::steady_clock::now();
-  std::span<const float> logits = writer.extend(history);
+  std::span<const float> logits = reader.read(text);
   result.prompt_seconds = seconds_since(start);
   start = std::chrono::steady_clock::now();
-  // A vocabulary may be padded beyond the tokenizer's ids; those have no text and are never drawn.
-  const auto known = static_cast<size_t>(tokenizer.vocabulary_size());
-  while (static_cast<int64_t>(result.tokens.size()) < options.tokens && !result.stopped) {
-    const int32_t token = sample(logits.first(known), history, options.sampling);
-    if (token == model.config().eos_token) {
-      result.stopped = true;
-      break;
-    }
-    history.push_back(token);
-    result.tokens.push_back(token);
-    // At a text's beginning an imported tokenizer leaves out the space that it put before the first word.
-    const bool at_start = prompt.empty() && result.tokens.size() == 1;
-    show(text.push(at_start ? tokenizer.decode(result.tokens) : tokenizer.token_bytes(token)));
-    result.stopped = text.stopped();
-    if (static_cast<int64_t>(result.tokens.size()) == options.tokens || result.stopped) break;
-    if (writer.full()) {
-      writer.forget();
-      const auto half = static_cast<size_t>(std::max<int64_t>(1, model.config().context / 2));
-      logits = writer.extend(std::span(history).last(half));
-    } else {
-      const auto begin = std::chrono::steady_clock::now();
-      logits = writer.extend({&history.back(), 1});
-      budgets.add(seconds_since(begin));
-    }
+  while (!text.finished()) {
+    show(text.draw(logits).text);
+    if (text.finished()) break;
+    const bool goes_on = text.cache().length() > 0;  // else it begins again with the last half
+    const auto begin = std::chrono::steady_clock::now();
+    logits = reader.read(text);
+    if (goes_on) budgets.add(seconds_since(begin));
   }
   show(text.finish());
   result.decode_seconds = seconds_since(start);
   if (options.meter) result.energy = energy_so_far(*options.meter);
-  writer.count();
-  result.passed = writer.passed, result.routed = writer.routed;
-  result.ranks = writer.ranks;
+  count(text.cache());
+  result.tokens.assign(text.drawn().begin(), text.drawn().end());
+  result.stopped = text.stopped();
   result.latency = std::move(budgets.decisions);
   return result;
 }
