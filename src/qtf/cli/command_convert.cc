@@ -124,13 +124,7 @@ const Command kConvertCommand{
                 {.name = "--dense",
                  .type = ValueType::flag,
                  .help = "multiply tensor trains out, so that other programs can read the folder"},
-                {.name = "--level",
-                 .type = ValueType::integer,
-                 .value = "K",
-                 .initial = "0",
-                 .help = "nested level that becomes dense, 1 the smallest; 0: the largest",
-                 .min = 0,
-                 .max = 4}},
+                level_option("nested level that becomes dense, 1 the smallest; 0: the largest")},
     .run = run_convert,
 };
 

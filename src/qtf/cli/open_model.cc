@@ -9,6 +9,16 @@ model::LoadedModel open_model(const std::string& path, std::string_view place) {
   return loaded;
 }
 
+Option level_option(std::string_view help) {
+  return {.name = "--level",
+          .type = ValueType::integer,
+          .value = "K",
+          .initial = "0",
+          .help = help,
+          .min = 0,
+          .max = 4};
+}
+
 int read_level(const Arguments& arguments, const model::ModelConfig& config, std::string_view place) {
   const auto level = static_cast<int>(arguments.integer("--level"));
   const int levels = model::level_count(config);

@@ -13,6 +13,9 @@ namespace qtf::cli {
 /// tokenizer.
 model::LoadedModel open_model(const std::string& path, std::string_view place);
 
+/// --level, which read_level() reads.
+Option level_option(std::string_view help = "nested level, 1 the smallest; 0: the largest");
+
 /// The value of --level for Transformer's calls: 0 is the largest. Throws InputError if the model has fewer
 /// levels.
 int read_level(const Arguments& arguments, const model::ModelConfig& config, std::string_view place);
