@@ -115,15 +115,18 @@ Json Choice::part(const std::string& text, Json logprobs) const {
   return choice;
 }
 
+/// Adds a part's log-probabilities to the whole answer's.
+void Choice::keep(const Json& logprobs) {
+  if (!wants_logprobs_) return;
+  for (const auto& [name, values] : logprobs.items())
+    for (const Json& value : values) logprobs_[name].push_back(value);
+}
+
 Json Choice::begin(std::span<const TokenProbability> prompt) {
   Json logprobs = no_logprobs();
   bool known = false;
-  for (const TokenProbability& token : prompt) {
-    const int64_t offset = offset_;
-    tell(logprobs, token, {}, known);
-    offset_ = offset;
-    tell(logprobs_, token, {}, std::exchange(known, true));
-  }
+  for (const TokenProbability& token : prompt) tell(logprobs, token, {}, std::exchange(known, true));
+  keep(logprobs);
   text_ = echoed_;
   Json choice = part(echoed_, std::move(logprobs));
   if (chat_) choice["delta"] = Json{{"role", "assistant"}, {"content", ""}};
@@ -133,11 +136,8 @@ Json Choice::begin(std::span<const TokenProbability> prompt) {
 Json Choice::add(const Written& written) {
   text_ += written.text;
   Json logprobs = no_logprobs();
-  const TokenProbability token{written.token, written.logprob};
-  const int64_t offset = offset_;
-  tell(logprobs, token, written.top);
-  offset_ = offset;
-  tell(logprobs_, token, written.top);
+  tell(logprobs, {written.token, written.logprob}, written.top);
+  keep(logprobs);
   Json choice = part(written.text, std::move(logprobs));
   if (wants_trace_) {
     Json trace = trace_json(written.trace);

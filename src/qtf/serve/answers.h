@@ -47,6 +47,7 @@ class Choice {
   nlohmann::ordered_json no_logprobs() const;
   void tell(nlohmann::ordered_json& logprobs, const TokenProbability& token,
             std::span<const TokenProbability> top, bool known = true);
+  void keep(const nlohmann::ordered_json& logprobs);
   std::string text_of(int32_t token) const;
 
   bool chat_, wants_logprobs_, wants_trace_;

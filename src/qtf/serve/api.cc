@@ -417,11 +417,12 @@ Job ApiService::job_of(const CompletionRequest& request, Endpoint endpoint, cons
   job.options.tokens = request.max_tokens > 0       ? request.max_tokens
                        : endpoint == Endpoint::chat ? std::max<int64_t>(kUsualTokens, room)
                                                     : kUsualTokens;
-  if (request.level > model::level_count(config)) {
+  const int levels = model::level_count(config);
+  if (request.level > levels) {
     throw RequestError("level", fmt::format("level must be 0 (the largest) to {} for this model, got {}",
-                                            model::level_count(config), request.level));
+                                            levels, request.level));
   }
-  job.level = static_cast<int>(request.level);
+  job.level = request.level == levels ? 0 : static_cast<int>(request.level);  // one name: they share passes
   job.scheduler = scheduler_of(request, config);
   job.logprobs = request.logprobs;
   job.top = request.top_logprobs;
