@@ -103,7 +103,7 @@ function(qtf_program name main)
   set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} ${ARG_LIBS} qtf_options)
   if(main MATCHES "^src/")
-    install(TARGETS ${name} RUNTIME DESTINATION bin)
+    install(TARGETS ${name} RUNTIME COMPONENT program)
   elseif(NOT QTF_BUILD_TESTS)
     set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)  # built when named
   endif()

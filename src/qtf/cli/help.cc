@@ -25,16 +25,6 @@ std::string usage_word(const Option& option) {
   return option.required ? word : "[" + word + "]";
 }
 
-std::string usage_line(const Command& command) {
-  std::string line = fmt::format("qtf {}", command.name);
-  for (const Option& option : command.options) {
-    if (option.positional() || option.required) line += " " + usage_word(option);
-  }
-  const auto optional = [](const Option& o) { return !o.positional() && !o.required; };
-  if (std::ranges::any_of(command.options, optional)) line += " [options]";
-  return line;
-}
-
 std::string range_note(const Option& option) {
   const bool low = std::isfinite(option.min), high = std::isfinite(option.max);
   if (low && high) return fmt::format("{} to {}", option.min, option.max);
@@ -71,11 +61,6 @@ std::string wrap(std::string_view text, size_t indent, size_t width) {
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return result;
-}
-
-std::string option_help(const Option& option) {
-  const std::string notes = option_notes(option);
-  return notes.empty() ? std::string(option.help) : fmt::format("{} ({})", option.help, notes);
 }
 
 std::string option_lines(const Command& command) {
@@ -116,6 +101,21 @@ std::string markdown_section(const Command& command) {
 
 std::string_view version() {
   return QTF_VERSION;
+}
+
+std::string usage_line(const Command& command) {
+  std::string line = fmt::format("qtf {}", command.name);
+  for (const Option& option : command.options) {
+    if (option.positional() || option.required) line += " " + usage_word(option);
+  }
+  const auto optional = [](const Option& o) { return !o.positional() && !o.required; };
+  if (std::ranges::any_of(command.options, optional)) line += " [options]";
+  return line;
+}
+
+std::string option_help(const Option& option) {
+  const std::string notes = option_notes(option);
+  return notes.empty() ? std::string(option.help) : fmt::format("{} ({})", option.help, notes);
 }
 
 std::string overview_text() {

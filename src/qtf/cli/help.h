@@ -16,6 +16,12 @@ std::string overview_text();
 /// What `qtf help COMMAND` prints: usage, options with defaults and ranges, an example.
 std::string help_text(const Command& command);
 
+/// "qtf generate MODEL [options]"
+std::string usage_line(const Command& command);
+
+/// The option's help with its default, range and choices in brackets.
+std::string option_help(const Option& option);
+
 /// docs/cli.md, whole.
 std::string markdown_reference();
 
