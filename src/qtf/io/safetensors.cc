@@ -9,7 +9,7 @@
 #include <type_traits>
 
 #include "qtf/base/error.h"
-#include "qtf/io/float16.h"
+#include "qtf/base/float16.h"
 #include "qtf/io/safetensors_header.h"
 #include "qtf/io/tensor_type.h"
 

@@ -7,8 +7,8 @@
 #include <limits>
 
 #include "qtf/base/error.h"
+#include "qtf/base/float16.h"
 #include "qtf/base/temporary_folder.h"
-#include "qtf/io/float16.h"
 
 namespace qtf::io {
 namespace {

@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "qtf/base/error.h"
-#include "qtf/io/float16.h"
+#include "qtf/base/float16.h"
 
 namespace qtf::io {
 

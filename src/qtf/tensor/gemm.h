@@ -10,6 +10,7 @@
 #include "qtf/base/aligned.h"
 #include "qtf/base/arena.h"
 #include "qtf/tensor/matrix.h"
+#include "qtf/tensor/quantized_matrix.h"
 
 namespace qtf {
 
@@ -43,14 +44,25 @@ class PackedMatrix {
   /// Replaces the contents by B; keeps the memory if it suffices.
   void pack(ConstMatrix<T> b);
 
-  bool empty() const { return panels_.empty(); }
+  /// Replaces the contents by B = Wᵀ in W's codes, so that B takes their few bytes: products decode what they
+  /// read, and have the bits of products with W's decoded numbers. float only.
+  void pack_transposed(const QuantizedMatrix& w);
+
+  bool empty() const { return rows_ * cols_ == 0; }
+  bool quantized() const { return !codes_.empty(); }
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
+  /// Of a matrix that is not quantized.
   const T* panels() const { return panels_.data(); }
-  operator PackedView<T>() const { return {panels_.data(), rows_, cols_}; }
+  PackedView<T> view() const { return {panels_.data(), rows_, cols_}; }
+  /// Of a quantized one.
+  const Coding& coding() const { return coding_; }
+  const uint8_t* codes() const { return codes_.data(); }
 
  private:
   WeightVector<T> panels_;
+  WeightVector<uint8_t> codes_;
+  Coding coding_;
   int64_t rows_ = 0;
   int64_t cols_ = 0;
 };
@@ -60,8 +72,6 @@ class PackedMatrix {
 template <class T>
 void gemm(ConstMatrix<T> a, PackedView<T> b, Matrix<T> c, Into into = Into::overwrite);
 template <class T>
-void gemm(ConstMatrix<T> a, const PackedMatrix<T>& b, Matrix<T> c, Into into = Into::overwrite) {
-  gemm<T>(a, PackedView<T>(b), c, into);
-}
+void gemm(ConstMatrix<T> a, const PackedMatrix<T>& b, Matrix<T> c, Into into = Into::overwrite);
 
 }  // namespace qtf

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstdint>
 
-namespace qtf::io {
+namespace qtf {
 
 /// bfloat16: the upper half of a float.
 inline float float_from_bfloat16(uint16_t bits) {
@@ -47,4 +47,4 @@ inline uint16_t half_from_float(float value) {
   return static_cast<uint16_t>(sign | ((rounded >> 13) - ((127u - 15u) << 10)));
 }
 
-}  // namespace qtf::io
+}  // namespace qtf

@@ -1,11 +1,11 @@
-#include "qtf/io/float16.h"
+#include "qtf/base/float16.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
-namespace qtf::io {
+namespace qtf {
 namespace {
 
 TEST(Float16, EveryHalfComesBack) {
@@ -54,4 +54,4 @@ TEST(Float16, TooLargeIsInfinite) {
 }
 
 }  // namespace
-}  // namespace qtf::io
+}  // namespace qtf

@@ -1,0 +1,112 @@
+#include "qtf/kernels/quantized.h"
+
+#include <array>
+#include <cstring>
+
+#include "qtf/base/float16.h"
+#include "qtf/kernels/gemm.h"
+#include "qtf/kernels/gemm_columns.h"
+#include "qtf/kernels/kernel_test.h"
+
+namespace qtf::kernels {
+namespace {
+
+template <class Code>
+class QuantizedKernel : public testing::Test {};
+using Codes = testing::Types<Float16, Int8, Int4>;
+TYPED_TEST_SUITE(QuantizedKernel, Codes);
+
+/// Columns of B as the file holds them, and the floats that they are.
+struct Stored {
+  std::vector<uint8_t> codes, scales;
+  std::vector<float> b;  ///< [k, n]
+};
+
+uint16_t half_of(double value) {
+  return half_from_float(static_cast<float>(value));
+}
+
+template <class Code>
+Stored stored_matrix(int64_t k, int64_t n, int64_t block) {
+  const Random random{5, static_cast<uint64_t>(k * 1000 + n)};
+  const int64_t code_bytes = (k + Code::kRows - 1) / Code::kRows * Code::kRows * Code::kBits / 8;
+  const int64_t blocks = (k + block - 1) / block;
+  Stored s{std::vector<uint8_t>(static_cast<size_t>(n * code_bytes)),
+           std::vector<uint8_t>(static_cast<size_t>(2 * n * blocks)),
+           std::vector<float>(static_cast<size_t>(k * n))};
+  for (int64_t i = 0; i < n * blocks; ++i) {
+    const uint16_t bits = half_of(0.01 * random.normal(static_cast<uint64_t>(i)));
+    std::memcpy(&s.scales[static_cast<size_t>(2 * i)], &bits, 2);
+  }
+  for (int64_t j = 0; j < n; ++j) {
+    for (int64_t p = 0; p < k; ++p) {
+      const auto draw = static_cast<uint64_t>(1'000'000 + j * k + p);
+      uint8_t* code =
+          &s.codes[static_cast<size_t>(j * code_bytes + p / Code::kRows * Code::kRows * Code::kBits / 8)];
+      float& value = s.b[static_cast<size_t>(p * n + j)];
+      if constexpr (Code::kBits == 16) {
+        const uint16_t bits = half_of(random.normal(draw));
+        std::memcpy(code, &bits, 2);
+        value = float_from_half(bits);
+        continue;
+      }
+      uint16_t bits;
+      std::memcpy(&bits, &s.scales[static_cast<size_t>(2 * (j * blocks + p / block))], 2);
+      const int levels = Code::kBits == 8 ? 255 : 16;
+      const int q = static_cast<int>(random.uniform(draw) * levels) - levels / 2;
+      if constexpr (Code::kBits == 8) *code = static_cast<uint8_t>(q);
+      if constexpr (Code::kBits == 4) *code = static_cast<uint8_t>(*code | (p % 2 ? q << 4 : q & 0xF));
+      value = static_cast<float>(q) * float_from_half(bits);
+    }
+  }
+  return s;
+}
+
+/// The product by codes in parts that begin at multiples of `step`, and by floats, of the rows [first, first
+/// + k).
+template <class Code>
+void expect_bits_of_floats(int64_t m, int64_t n, int64_t packed_k, int64_t block, int64_t first, int64_t k,
+                           int64_t step, bool accumulate) {
+  const Stored s = stored_matrix<Code>(packed_k, n, block);
+  const GuardedArray<uint8_t> panels(quantized_size<Code>(packed_k, n, block));
+  quantized_pack<Code>(packed_k, n, block, s.codes.data(), s.scales.data(), panels.data());
+  const GuardedArray<float> a(normal_values<float>(m * k, 1)), floats(gemm_packed_size<float>(k, n));
+  gemm_pack<float>(k, n, s.b.data() + first * n, n, 1, floats.data());
+  const int64_t ldc = n + 3;
+  const GuardedArray<float> expected(normal_values<float>((m - 1) * ldc + n, 3)), c(expected.values());
+  gemm_packed<float>(m, n, k, a.data(), k, floats.data(), k, expected.data(), ldc, accumulate);
+  const QuantizedPanels b{panels.data(), packed_k, block, first};
+  for (int64_t begin = 0; begin < n; begin += step)
+    quantized_columns<Code>(m, begin, std::min(n, begin + step), k, a.data(), k, b, c.data(), ldc,
+                            accumulate);
+  EXPECT_EQ(expected.values(), c.values())
+      << m << " x " << n << " x " << k << " from " << first << " of " << packed_k << ", block " << block;
+
+  const GuardedArray<float> decoded(gemm_packed_size<float>(k, n));
+  const int64_t width = gemm_panel_width<float>();
+  quantized_unpack<Code>(0, (n + width - 1) / width, k, b, decoded.data());
+  EXPECT_EQ(floats.values(), decoded.values());
+}
+
+TYPED_TEST(QuantizedKernel, ProductsHaveTheBitsOfTheDecodedNumbers) {
+  for_each_instruction_set([] {
+    for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 13, 17}) {
+      for (const int64_t n : {1, 15, 16, 40, 64, 65, 150}) {
+        expect_bits_of_floats<TypeParam>(m, n, 70, 32, 0, 70, 48, m % 2 == 0);
+        expect_bits_of_floats<TypeParam>(m, n, 7, 8, 0, 7, 160, m % 2 == 1);
+      }
+    }
+  });
+}
+
+TYPED_TEST(QuantizedKernel, AnyPartOfTheDepthIsTaken) {
+  for_each_instruction_set([] {
+    for (const int64_t first : {0, 1, 2, 31, 32, 33, 50})
+      for (const int64_t k : {0, 1, 2, 3, 31, 50})
+        expect_bits_of_floats<TypeParam>(3, 70, 100, 32, first, k, 32, first % 2 == 0);
+    expect_bits_of_floats<TypeParam>(5, 70, 1101, 1102, 3, 1000, 80, false);  // one scale a column
+  });
+}
+
+}  // namespace
+}  // namespace qtf::kernels
