@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "qtf/base/error.h"
 #include "qtf/base/profile.h"
@@ -197,7 +198,6 @@ ChainHalves::ChainHalves(const WeightShape& shape) {
 template <class T>
 ChainMap<T>::ChainMap(WeightShape shape) : LinearMap<T>(shape), halves_(shape) {
   if (halves_.fixed) fixed_inputs_ = FixedInputs<T>(*halves_.fixed);
-  if (!factors_are_cores()) factors_.resize(static_cast<size_t>(factor_size()));
 }
 
 template <class T>
@@ -208,7 +208,10 @@ bool ChainMap<T>::factors_are_cores() const {
 template <class T>
 void ChainMap<T>::prepare(const T* cores, Use use) {
   const int64_t out = this->shape().out, rank = halves_.rank();
-  if (!factors_are_cores()) halves_.to_factors(cores, factors_.data(), workspace_);
+  if (!factors_are_cores()) {
+    factors_.resize(static_cast<size_t>(factor_size()));
+    halves_.to_factors(cores, factors_.data(), workspace_);
+  }
   u_ = factors_are_cores() ? cores : factors_.data();
   v_ = u_ + out * rank;
   const ConstMatrix<T> u(u_, out, rank);
@@ -224,6 +227,49 @@ void ChainMap<T>::prepare(const T* cores, Use use) {
   }
   u_packed_.pack(u);
   v_packed_.pack(v(rank));
+}
+
+// Both factors stay codes. Only looking up rows multiplies by V as it is: an embedding writes it out, V being
+// small beside U there.
+template <class T>
+void ChainMap<T>::prepare_quantized(const QuantizedCores& cores) {
+  const bool one_mode = halves_.out.sizes.size() == 1 && halves_.in.sizes.size() == 1;
+  if constexpr (std::is_same_v<T, float>) {
+    if (one_mode) {
+      u_ = v_ = nullptr;
+      u_packed_ = {}, v_packed_ = {};
+      u_codes_ = cores.cores[0];
+      u_transposed_.pack_transposed(u_codes_);
+      if (fixed_inputs_.empty())
+        v_transposed_.pack_transposed(cores.cores[1]);
+      else
+        fixed_inputs_.prepare_quantized(std::span(cores.cores).subspan(1));
+      factors_ = {};
+      if (cores.gathers) write_v_out(std::span(cores.cores).subspan(1));
+      return;
+    }
+  }
+  LinearMap<T>::prepare_quantized(cores);
+}
+
+/// v_ = V of its cores: with a fixed gauge, of each level's addition without the pivots' columns.
+template <class T>
+void ChainMap<T>::write_v_out(std::span<const QuantizedMatrix> cores) {
+  const int64_t rank = halves_.rank(), in = this->shape().in;
+  factors_.assign(static_cast<size_t>(rank * in), T{0});
+  v_ = factors_.data();
+  if constexpr (std::is_same_v<T, float>) {
+    if (!halves_.fixed) return cores[0].decode(factors_.data());
+    AlignedVector<float> stored, all(static_cast<size_t>(factor_size()));
+    stored.resize(static_cast<size_t>(parameters(*halves_.fixed)));
+    float* to = stored.data() + this->shape().out * rank;
+    for (const QuantizedMatrix& core : cores) {
+      core.decode(to);
+      to += core.rows * core.cols;
+    }
+    free_gauge(*halves_.fixed, stored.data(), all.data());
+    std::copy(all.begin() + this->shape().out * rank, all.end(), factors_.begin());
+  }
 }
 
 template <class T>
@@ -323,7 +369,15 @@ template <class T>
 Matrix<T> ChainMap<T>::gather_u(std::span<const int32_t> rows, int64_t rank, Arena& scratch) const {
   const auto count = static_cast<int64_t>(rows.size());
   const Matrix<T> z(scratch.allocate<T>(count * rank), count, rank);
-  for (int64_t i = 0; i < count; ++i) std::copy_n(u_ + rows[i] * halves_.rank(), rank, z.row(i));
+  for (int64_t i = 0; i < count; ++i) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (!u_) {
+        u_codes_.decode_row(rows[i], rank, z.row(i));
+        continue;
+      }
+    }
+    std::copy_n(u_ + rows[i] * halves_.rank(), rank, z.row(i));
+  }
   return z;
 }
 

@@ -48,6 +48,7 @@ class ChainMap final : public LinearMap<T> {
   int64_t factor_size() const override { return halves_.factor_size(); }
   bool factors_are_cores() const override;
   void prepare(const T* cores, Use use) override;
+  void prepare_quantized(const QuantizedCores& cores) override;
   /// z.
   int64_t saved_size(int64_t rows) const override { return rows * halves_.rank(); }
   void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const override;
@@ -69,13 +70,15 @@ class ChainMap final : public LinearMap<T> {
  private:
   Matrix<T> gather_u(std::span<const int32_t> rows, int64_t rank, Arena& scratch) const;
   ConstMatrix<T> v(int64_t rank) const { return {v_, rank, this->shape().in}; }
+  void write_v_out(std::span<const QuantizedMatrix> cores);
   /// z = x·Vᵀ.
   void first_product(ConstMatrix<T> x, Matrix<T> z, Arena& scratch) const;
 
   ChainHalves halves_;
   FixedInputs<T> fixed_inputs_;  ///< empty: the gauge is free
-  AlignedVector<T> factors_;     ///< U, V, where the cores are not them
-  const T* u_ = nullptr;
+  AlignedVector<T> factors_;     ///< U, V, where the cores are not them; V of a quantized embedding
+  QuantizedMatrix u_codes_;      ///< where it is quantized
+  const T* u_ = nullptr;         ///< null: quantized
   const T* v_ = nullptr;
   PackedMatrix<T> v_transposed_;  ///< [in, r]; with a fixed gauge training only
   PackedMatrix<T> u_transposed_;  ///< [r, out]

@@ -1,6 +1,7 @@
 #include "qtf/tt/dense.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "qtf/base/error.h"
 #include "qtf/base/profile.h"
@@ -56,6 +57,18 @@ void DenseMap<T>::prepare(const T* cores, Use use) {
 }
 
 template <class T>
+void DenseMap<T>::prepare_quantized(const QuantizedCores& cores) {
+  if constexpr (std::is_same_v<T, float>) {
+    w_ = nullptr;
+    codes_ = cores.cores[0];
+    transposed_.pack_transposed(codes_);
+    plain_ = {};
+  } else {
+    LinearMap<T>::prepare_quantized(cores);
+  }
+}
+
+template <class T>
 void DenseMap<T>::forward(ConstMatrix<T> x, Matrix<T> y, T*, int, Arena&) const {
   const ProfileScope scope(names_.forward, flops(x.rows));
   gemm(x, transposed_, y);
@@ -82,7 +95,16 @@ void DenseMap<T>::backward(ConstMatrix<T> dy, ConstMatrix<T> x, const T*, Matrix
 template <class T>
 void DenseMap<T>::gather(std::span<const int32_t> rows, Matrix<T> y, T*, int, Arena&) const {
   const int64_t in = this->shape().in;
-  for (size_t i = 0; i < rows.size(); ++i) std::copy_n(w_ + rows[i] * in, in, y.row(static_cast<int64_t>(i)));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    T* to = y.row(static_cast<int64_t>(i));
+    if constexpr (std::is_same_v<T, float>) {
+      if (!w_) {
+        codes_.decode_row(rows[i], in, to);
+        continue;
+      }
+    }
+    std::copy_n(w_ + rows[i] * in, in, to);
+  }
 }
 
 template <class T>

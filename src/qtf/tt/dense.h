@@ -17,6 +17,7 @@ class DenseMap final : public LinearMap<T> {
   int64_t factor_size() const override { return this->shape().out * this->shape().in; }
   bool factors_are_cores() const override { return true; }
   void prepare(const T* cores, Use use) override;
+  void prepare_quantized(const QuantizedCores& cores) override;
   int64_t saved_size(int64_t) const override { return 0; }
   void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const override;
   void forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T* shared,
@@ -34,7 +35,8 @@ class DenseMap final : public LinearMap<T> {
   double flops(int64_t rows) const { return product_flops(rows, this->shape().in, this->shape().out); }
 
   ProductNames names_;
-  const T* w_ = nullptr;
+  const T* w_ = nullptr;        ///< null: quantized
+  QuantizedMatrix codes_;       ///< of W, where it is quantized
   PackedMatrix<T> transposed_;  ///< Wᵀ, for x·Wᵀ
   PackedMatrix<T> plain_;       ///< W, for dy·W; training only
 };

@@ -28,6 +28,12 @@ void FixedInputs<T>::prepare(const T* stored) {
 }
 
 template <class T>
+void FixedInputs<T>::prepare_quantized(std::span<const QuantizedMatrix> stored) {
+  for (size_t block = 0; block < blocks_.size(); ++block)
+    blocks_[block].transposed.pack_transposed(stored[block]);
+}
+
+template <class T>
 Matrix<T> FixedInputs<T>::split(const Block& block, ConstMatrix<T> x, Range columns, Matrix<T> z,
                                 Arena& scratch) const {
   const auto others = static_cast<int64_t>(block.others.size());

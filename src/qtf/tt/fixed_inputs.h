@@ -2,6 +2,7 @@
 // so what they give is x itself: only the stored numbers are multiplied, rank² fewer than V has.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "qtf/base/arena.h"
@@ -24,6 +25,8 @@ class FixedInputs {
 
   /// stored: the numbers of V in the file's order, level after level; not needed afterwards.
   void prepare(const T* stored);
+  /// The same from codes: a matrix a level's addition, [its rank, the other inputs]. float only.
+  void prepare_quantized(std::span<const QuantizedMatrix> stored);
 
   /// z[M, rank of a level] = x[M, in]·Vᵀ.
   void forward(ConstMatrix<T> x, Matrix<T> z, Arena& scratch) const;

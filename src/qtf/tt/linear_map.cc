@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "qtf/base/error.h"
 #include "qtf/tt/btt.h"
 #include "qtf/tt/chain.h"
 #include "qtf/tt/dense.h"
@@ -69,6 +70,29 @@ void LinearMap<T>::forward_level_columns(ConstMatrix<T> x, Matrix<T> y, std::spa
   for (const LevelGroup& group : groups)
     forward_columns(x.row_block(group.first, group.rows), y.row_block(group.first, group.rows), group.level,
                     member, shared + shared_size(group.first), scratch);
+}
+
+// A shape whose products have no quantized form runs with the numbers written out.
+template <class T>
+void LinearMap<T>::prepare_quantized(const QuantizedCores& cores) {
+  size_t size = 0;
+  for (const QuantizedMatrix& core : cores.cores) size += static_cast<size_t>(core.rows * core.cols);
+  AlignedVector<float> numbers(size);
+  float* to = numbers.data();
+  for (const QuantizedMatrix& core : cores.cores) {
+    core.decode(to);
+    to += core.rows * core.cols;
+  }
+  decoded_.assign(numbers.begin(), numbers.end());
+  prepare(decoded_.data(), Use::inference);
+}
+
+int64_t core_row_size(const CoreSpec& core) {
+  int64_t size = 1;
+  for (const int64_t dim : core.dims) size *= dim;
+  const int64_t row = core.dims.size() == 2 ? core.dims[1] : core.fan_in;
+  QTF_ASSERT(row > 0 && size % row == 0);
+  return row;
 }
 
 template <class T>

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "qtf/base/arena.h"
 #include "qtf/base/random.h"
@@ -23,6 +24,17 @@ struct LevelGroup {
   int64_t first = 0;
   int64_t rows = 0;
 };
+
+/// The cores of a map in cores(shape) order, each as the matrix [core_rows(), core_row_size()] that it is
+/// stored as. `gathers`: the map is an embedding, whose rows are looked up.
+struct QuantizedCores {
+  std::vector<QuantizedMatrix> cores;
+  bool gathers = false;
+};
+
+/// A core's numbers per row where it is quantized: those that are summed over when it is applied lie side by
+/// side.
+int64_t core_row_size(const CoreSpec& core);
 
 /// What a kind's products are called in a profile (base/profile.h).
 struct ProductNames {
@@ -57,6 +69,10 @@ class LinearMap {
   /// Makes factors and packed panels from the cores (end to end, in cores(shape()) order). `cores` must
   /// outlive the map and its next prepare(). Inference skips what only backward needs.
   virtual void prepare(const T* cores, Use use) = 0;
+
+  /// prepare() for inference from quantized cores (QuantizedCores), with the bits of their decoded numbers.
+  /// What they point to must outlive the map and its next prepare().
+  virtual void prepare_quantized(const QuantizedCores& cores);
 
   /// Numbers that forward() saves for backward() for `rows` tokens.
   virtual int64_t saved_size(int64_t rows) const = 0;
@@ -101,6 +117,7 @@ class LinearMap {
 
  private:
   WeightShape shape_;
+  AlignedVector<T> decoded_;  ///< cores, where prepare_quantized() needs them as numbers
 };
 
 /// Makes the map of a validated shape. merged_levels: levels (1 to level_count) that inference runs as the

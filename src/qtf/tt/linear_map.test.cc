@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "qtf/base/team.h"
 #include "qtf/tt/train.h"
 
 namespace qtf::tt {
@@ -74,6 +75,15 @@ struct Fixture {
     const int64_t rows = static_cast<int64_t>(x.size()) / shape.in;
     std::vector<T> y(static_cast<size_t>(rows * shape.out), std::numeric_limits<T>::quiet_NaN());
     map->forward({x.data(), rows, shape.in}, {y.data(), rows, shape.out}, saved, level, scratch);
+    return y;
+  }
+  std::vector<T> forward_columns(const std::vector<T>& x, int level) {
+    const int64_t rows = static_cast<int64_t>(x.size()) / shape.in;
+    std::vector<T> y(static_cast<size_t>(rows * shape.out), std::numeric_limits<T>::quiet_NaN());
+    std::vector<T> shared(static_cast<size_t>(map->shared_size(rows)));
+    TeamMember alone;
+    map->forward_columns({x.data(), rows, shape.in}, {y.data(), rows, shape.out}, level, alone, shared.data(),
+                         scratch);
     return y;
   }
   std::vector<T> gather(const std::vector<int32_t>& ids, int level) {
@@ -447,6 +457,58 @@ TEST(LinearMap, InitialisedMapsHaveSensibleVariance) {
       EXPECT_TRUE(std::any_of(silent.begin(), silent.end(), [](float x) { return x != 0; }));
     }
   }
+}
+
+/// A map's cores as codes, and the numbers that these stand for.
+struct CodedCores {
+  CodedCores(const WeightShape& shape, const std::vector<float>& cores, const Coding& coding) {
+    const std::vector<CoreSpec> specs = tt::cores(shape);
+    numbers.reserve(specs.size());
+    int64_t offset = 0;
+    for (const CoreSpec& core : specs) {
+      const int64_t cols = core_row_size(core);
+      int64_t size = 1;
+      for (const int64_t dim : core.dims) size *= dim;
+      numbers.push_back(quantize({cores.data() + offset, size / cols, cols}, coding));
+      views.cores.push_back(numbers.back().view(coding, size / cols, cols));
+      decoded.resize(static_cast<size_t>(offset + size));
+      views.cores.back().decode(decoded.data() + offset);
+      offset += size;
+    }
+    EXPECT_EQ(decoded.size(), cores.size());
+  }
+
+  std::vector<QuantizedNumbers> numbers;
+  QuantizedCores views;
+  std::vector<float> decoded;
+};
+
+// Whole, by a team's columns, by levels and as an embedding: what the numbers of the codes give.
+TEST(LinearMap, QuantizedCoresGiveTheBitsOfTheirNumbers) {
+  for (const Case& c : kCases)
+    for (const Coding& coding : {Coding{CodeType::f16}, Coding{CodeType::int8},
+                                 Coding{CodeType::int8, Coding::kWholeRow}, Coding{CodeType::int4, 4}}) {
+      SCOPED_TRACE(fmt::format("{} x {} {} as {}", c.out, c.in, c.text, name(coding.type)));
+      Fixture<float> plain(c, Use::inference), quantized(c, Use::training);
+      CodedCores coded(plain.shape, plain.cores, coding);
+      plain.map->prepare(coded.decoded.data(), Use::inference);
+      const std::vector<float> x = random_values<float>(5 * c.in, 3);
+      for (const bool gathers : {false, true}) {
+        coded.views.gathers = gathers;
+        quantized.map->prepare_quantized(coded.views);
+        for (int level = 0; level <= level_count(plain.shape); ++level) {
+          EXPECT_EQ(quantized.forward(x, level), plain.forward(x, level));
+          EXPECT_EQ(quantized.forward_columns(x, level), plain.forward_columns(x, level));
+          if (gathers) {
+            EXPECT_EQ(quantized.gather({0, 3, 1}, level), plain.gather({0, 3, 1}, level));
+          }
+        }
+      }
+      quantized.map->prepare(plain.cores.data(), Use::training);
+      Fixture<float> unquantized(c, Use::training);
+      EXPECT_EQ(quantized.forward(x, 0), unquantized.forward(x, 0));
+      EXPECT_EQ(quantized.gather({0, 3, 1}, 0), unquantized.gather({0, 3, 1}, 0));
+    }
 }
 
 TEST(Train, BothSweepsGiveTheSame) {

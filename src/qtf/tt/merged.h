@@ -19,6 +19,11 @@ class MergedMap final : public LinearMap<T> {
   int64_t factor_size() const override { return inner_->factor_size(); }
   bool factors_are_cores() const override { return inner_->factors_are_cores(); }
   void prepare(const T* cores, Use use) override;
+  /// Merges nothing: that the matrix was faster was measured of floats.
+  void prepare_quantized(const QuantizedCores& cores) override {
+    inner_->prepare_quantized(cores);
+    merging_ = false;
+  }
   int64_t saved_size(int64_t rows) const override { return inner_->saved_size(rows); }
   void forward(ConstMatrix<T> x, Matrix<T> y, T* saved, int level, Arena& scratch) const override;
   void forward_columns(ConstMatrix<T> x, Matrix<T> y, int level, TeamMember& member, T* shared,

@@ -86,6 +86,15 @@ TEST(MergedMap, RowsOfAMergedEmbeddingAreTheMatrixs) {
   EXPECT_TRUE(std::equal(y.begin() + kIn, y.end(), w.begin() + 4 * kIn));
 }
 
+TEST(MergedMap, QuantizedCoresAreNotMerged) {
+  Merged m("chain:rank=4", {1});
+  const auto u = quantize({m.cores.data(), kOut, 4}, {}),
+             v = quantize({m.cores.data() + kOut * 4, 4, kIn}, {});
+  const QuantizedCores cores{{u.view({}, kOut, 4), v.view({}, 4, kIn)}};
+  m.map->prepare_quantized(cores), m.plain->prepare_quantized(cores);
+  EXPECT_EQ(m.forward(*m.map, 0), m.forward(*m.plain, 0));
+}
+
 TEST(MergedMap, TrainingIsTheInnerMaps) {
   Merged m("chain:rank=4", {1}, Use::training);
   EXPECT_EQ(m.forward(*m.map, 0), m.forward(*m.plain, 0));
