@@ -272,6 +272,11 @@ void SafetensorsWriter::add_as(DType dtype, std::string tensor, std::vector<int6
   add_entry({std::move(tensor), dtype, std::move(dims), rounded_.back()});
 }
 
+void SafetensorsWriter::add_bytes(DType dtype, std::string tensor, std::vector<int64_t> dims,
+                                  std::span<const std::byte> data) {
+  add_entry({std::move(tensor), dtype, std::move(dims), data});
+}
+
 void SafetensorsWriter::add_entry(Entry entry) {
   if (entry.name == kMetadataKey)
     throw_input_error("safetensors", "no tensor may be called {}", kMetadataKey);

@@ -95,8 +95,8 @@ class SafetensorsFile {
 };
 
 /// Collects tensors and writes them as one file. The same calls give the same bytes: tensors of 8-byte types
-/// first, then of 4-byte and 2-byte types, each in the order of add(), so that all are aligned; metadata
-/// sorted by key; the data begins at a multiple of 64 bytes.
+/// first, then of 4-byte, 2-byte and 1-byte types, each in the order of add(), so that all are aligned;
+/// metadata sorted by key; the data begins at a multiple of 64 bytes.
 class SafetensorsWriter {
  public:
   /// Adds a tensor whose numbers must stay where they are until write(). Throws InputError for a name that is
@@ -112,6 +112,10 @@ class SafetensorsWriter {
   /// Adds the numbers rounded to F16 or BF16, which the writer keeps itself, or as F32, for which they must
   /// stay. Throws InputError naming a number that is too large.
   void add_as(DType dtype, std::string name, std::vector<int64_t> dims, std::span<const float> data);
+
+  /// Adds numbers of any type as they lie in the file, which must stay until write(). Throws InputError like
+  /// add().
+  void add_bytes(DType dtype, std::string name, std::vector<int64_t> dims, std::span<const std::byte> data);
 
   /// Sets an entry of the file's string map.
   void set_metadata(const std::string& key, const std::string& value);

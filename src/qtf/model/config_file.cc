@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
+#include "qtf/model/quantized_weights.h"
 #include "qtf/model/rank_policy.h"
 
 namespace qtf::model {
@@ -214,6 +215,22 @@ QuantumConfig read_quantum(const Reader& r) {
   return q;
 }
 
+ordered_json quantization_json(const Coding& coding) {
+  ordered_json json = {{"dtype", name(coding.type)}};
+  if (!coding.scaled()) return json;
+  if (coding.block == Coding::kWholeRow)
+    json["block"] = block_name(coding);
+  else
+    json["block"] = coding.block;
+  return json;
+}
+
+Coding read_quantization(const Reader& r, const ordered_json& json) {
+  const bool number = r.has("block") && json.at("block").is_number();
+  return parse_coding(r.text("dtype", ""),
+                      number ? std::to_string(r.integer("block")) : r.text("block", "32"), r.place());
+}
+
 /// Names and levels are checked with the shapes, by validate().
 std::map<std::string, std::vector<int>> read_plan(const ordered_json& json, const std::string& place) {
   if (!json.is_object()) throw_io_error(place, "\"plan\" must be an object");
@@ -240,6 +257,8 @@ void read_qtf_block(const ordered_json& json, const std::string& place, ConfigFi
   }
   file.tokenizer_fingerprint = reader.text("tokenizer_fingerprint", "");
   if (reader.has("quantum")) file.config.quantum = read_quantum(reader.object("quantum"));
+  if (reader.has("quantization"))
+    file.quantization = read_quantization(reader.object("quantization"), json.at("quantization"));
   if (reader.has("plan")) file.config.plan = read_plan(json.at("plan"), place);
   if (reader.has("rank_policy"))
     file.config.rank_policy = rank_policy_from_json(json.at("rank_policy"), place);
@@ -264,7 +283,7 @@ std::string_view torch_name(io::DType dtype) {
 }  // namespace
 
 std::string config_to_json(const ModelConfig& config, const std::string& tokenizer_fingerprint,
-                           io::DType dtype) {
+                           io::DType dtype, const std::optional<Coding>& quantization) {
   ordered_json json = config.family == Family::llama ? llama_json(config) : gpt2_json(config);
   json["bos_token_id"] = token_or_null(config.bos_token);
   json["eos_token_id"] = token_or_null(config.eos_token);
@@ -279,6 +298,7 @@ std::string config_to_json(const ModelConfig& config, const std::string& tokeniz
                  {"levels", level_count(config)},
                  {"tokenizer_fingerprint", tokenizer_fingerprint}};
   if (config.quantum) json["qtf"]["quantum"] = quantum_json(*config.quantum);
+  if (quantization) json["qtf"]["quantization"] = quantization_json(*quantization);
   if (!config.plan.empty()) json["qtf"]["plan"] = config.plan;
   if (config.rank_policy) json["qtf"]["rank_policy"] = to_json(*config.rank_policy);
   return json.dump(2) + "\n";
@@ -305,6 +325,8 @@ ConfigFile config_from_json(std::string_view text, const std::string& place) {
   file.config.eos_token = reader.token("eos_token_id", file.config.vocabulary);
   if (reader.has("qtf")) read_qtf_block(json.at("qtf"), place, file);
   naming_file(place, [&] { validate(file.config); });
+  if (file.quantization && !file.config.plan.empty())
+    throw_input_error(place, "\"plan\": a quantized model has no merged matrices");
   return file;
 }
 

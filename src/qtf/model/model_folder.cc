@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 
 #include "qtf/base/error.h"
@@ -23,7 +24,7 @@ void make_folder(const fs::path& folder) {
 }
 
 void write_description(const fs::path& folder, const ModelConfig& config, const text::Tokenizer* tokenizer,
-                       io::DType dtype) {
+                       io::DType dtype, const std::optional<Coding>& quantization = {}) {
   make_folder(folder);
   std::string fingerprint;
   if (tokenizer) {
@@ -31,7 +32,7 @@ void write_description(const fs::path& folder, const ModelConfig& config, const 
     fingerprint = tokenizer->fingerprint();
   }
   // The last file: a folder without it is no model.
-  write_file_atomically(folder / "config.json", config_to_json(config, fingerprint, dtype));
+  write_file_atomically(folder / "config.json", config_to_json(config, fingerprint, dtype, quantization));
 }
 
 }  // namespace
@@ -85,6 +86,20 @@ void save_weights(const fs::path& folder, const ParameterLayout& layout, std::sp
   writer.write(folder / "model.safetensors");
 }
 
+void save_quantized_folder(const fs::path& folder, const Transformer<float>& model,
+                           const text::Tokenizer* tokenizer) {
+  const QuantizedWeights& codes = *model.codes();
+  make_folder(folder);
+  io::SafetensorsWriter writer;
+  const std::span<const float> values = model.parameters();
+  for (const Parameter& p : parameters_beside_cores(model.layout()))
+    writer.add(p.name, p.dims, values.subspan(static_cast<size_t>(p.offset), static_cast<size_t>(p.size)));
+  add_tensors(writer, codes, model.layout());
+  writer.set_metadata("format", "pt");
+  writer.write(folder / "model.safetensors");
+  write_description(folder, model.config(), tokenizer, io::DType::f32, codes.coding);
+}
+
 namespace {
 
 /// What other programs store beside the weights though it follows from the configuration: rotary frequencies,
@@ -95,10 +110,11 @@ bool is_redundant(const ParameterLayout& layout, std::string_view name) {
          name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
 }
 
-/// The files hold the layout's tensors, all with their dims, and nothing else.
-void check_weights(const WeightFiles& weights, const ParameterLayout& layout) {
-  std::set<std::string_view> known;
-  for (const Parameter& p : layout.parameters) {
+/// The files hold these parameters of a layout, all with their dims, and beside them nothing but `others`.
+void check_weights(const WeightFiles& weights, const ParameterLayout& layout,
+                   std::span<const Parameter> parameters, const std::vector<std::string>& others) {
+  std::set<std::string_view> known(others.begin(), others.end());
+  for (const Parameter& p : parameters) {
     const io::TensorInfo& info = *weights.at(p.name).info;
     if (info.dims != p.dims) {
       throw_io_error(weights.place(), "tensor {} (byte {}) has dimensions [{}], config.json asks for [{}]",
@@ -113,10 +129,10 @@ void check_weights(const WeightFiles& weights, const ParameterLayout& layout) {
   }
 }
 
-void read_weights(const WeightFiles& weights, const ParameterLayout& layout, std::span<float> parameters) {
-  for (const Parameter& p : layout.parameters) {
+void read_weights(const WeightFiles& weights, std::span<const Parameter> parameters, std::span<float> to) {
+  for (const Parameter& p : parameters) {
     const StoredTensor tensor = weights.at(p.name);
-    const auto out = parameters.subspan(static_cast<size_t>(p.offset), static_cast<size_t>(p.size));
+    const auto out = to.subspan(static_cast<size_t>(p.offset), static_cast<size_t>(p.size));
     tensor.file->read(*tensor.info, out);
     check_finite(out, weights.place(), p.name);
     if (p.transposed) {
@@ -130,8 +146,8 @@ void read_weights(const WeightFiles& weights, const ParameterLayout& layout, std
 
 void load_weights(const fs::path& folder, const ParameterLayout& layout, std::span<float> parameters) {
   const WeightFiles weights(folder);
-  check_weights(weights, layout);
-  read_weights(weights, layout, parameters);
+  check_weights(weights, layout, layout.parameters, {});
+  read_weights(weights, layout.parameters, parameters);
 }
 
 bool is_model_folder(const fs::path& folder) {
@@ -149,7 +165,7 @@ void check_tokenizer(const text::Tokenizer& tokenizer, int64_t vocabulary) {
 }
 
 /// What a folder says of its model, and its tokenizer; no model is made yet.
-ModelConfig read_folder_description(const fs::path& folder, LoadedModel& loaded) {
+ConfigFile read_folder_description(const fs::path& folder, LoadedModel& loaded) {
   if (!is_model_folder(folder))
     throw_input_error(folder.string(), "is not a model folder: it has no config.json");
   const fs::path path = folder / "config.json";
@@ -157,7 +173,7 @@ ModelConfig read_folder_description(const fs::path& folder, LoadedModel& loaded)
   const ConfigFile file = config_from_json(text.text(), path.string());
   if (file.tokenizer_fingerprint.empty()) {
     attach_tokenizer(loaded, file.config.vocabulary, [&] { return text::load_tokenizer(folder); });
-    return file.config;
+    return file;
   }
   loaded.tokenizer = text::load_tokenizer(folder);
   if (loaded.tokenizer->fingerprint() != file.tokenizer_fingerprint) {
@@ -166,7 +182,7 @@ ModelConfig read_folder_description(const fs::path& folder, LoadedModel& loaded)
                       "original back");
   }
   check_tokenizer(*loaded.tokenizer, file.config.vocabulary);
-  return file.config;
+  return file;
 }
 
 }  // namespace
@@ -185,20 +201,28 @@ void attach_tokenizer(LoadedModel& loaded, int64_t vocabulary,
 
 LoadedModel load_folder(const fs::path& folder) {
   LoadedModel loaded;
-  const ModelConfig config = read_folder_description(folder, loaded);
-  const WeightFiles weights(folder);
-  const ParameterLayout layout = make_layout(config);
-  check_weights(weights, layout);  // before room is made for what config.json claims
-  loaded.model = std::make_unique<Transformer<float>>(config);
-  read_weights(weights, layout, loaded.model->parameters());
-  loaded.bytes = weights.bytes();
+  const ConfigFile file = read_folder_description(folder, loaded);
+  const auto weights = std::make_shared<const WeightFiles>(folder);
+  const ParameterLayout layout = make_layout(file.config);
+  std::vector<Parameter> floats = layout.parameters;
+  std::optional<QuantizedWeights> codes;
+  if (file.quantization) {
+    floats = parameters_beside_cores(layout);
+    codes = read_quantized(weights, layout, *file.quantization);
+  }
+  // Before room is made for what config.json claims.
+  check_weights(*weights, layout, floats,
+                codes ? tensor_names(layout, codes->coding) : std::vector<std::string>());
+  loaded.model = std::make_unique<Transformer<float>>(file.config);
+  read_weights(*weights, floats, loaded.model->parameters());
+  if (codes) loaded.model->set_codes(*std::move(codes));
+  loaded.bytes = weights->bytes();
   return loaded;
 }
 
 LoadedModel load_description(const fs::path& folder) {
   LoadedModel loaded;
-  const ModelConfig config = read_folder_description(folder, loaded);
-  loaded.model = std::make_unique<Transformer<float>>(config);
+  loaded.model = std::make_unique<Transformer<float>>(read_folder_description(folder, loaded).config);
   return loaded;
 }
 

@@ -23,9 +23,14 @@ void save_description(const std::filesystem::path& folder, const ModelConfig& co
 void save_weights(const std::filesystem::path& folder, const ParameterLayout& layout,
                   std::span<const float> parameters, io::DType dtype = io::DType::f32);
 
-/// Writes a whole model, its weights in F32, F16 or BF16; `tokenizer` may be null. Throws IoError.
+/// Writes a whole model, its weights in F32, F16 or BF16, also where they are codes; `tokenizer` may be null.
+/// Throws IoError.
 void save_folder(const std::filesystem::path& folder, const Transformer<float>& model,
                  const text::Tokenizer* tokenizer, io::DType dtype = io::DType::f32);
+
+/// Writes a model that has codes(), its cores as these, the rest in F32. Throws IoError.
+void save_quantized_folder(const std::filesystem::path& folder, const Transformer<float>& model,
+                           const text::Tokenizer* tokenizer);
 
 /// Fills parameters from a folder's model.safetensors, or its shards. Foreign names without "transformer."
 /// (or "model.") in front and the buffers that Hugging Face's programs store beside the weights are

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
+#include <type_traits>
+#include <utility>
 
 #include "qtf/base/error.h"
 #include "qtf/base/profile.h"
@@ -20,7 +22,7 @@ template <class T>
 Transformer<T>::Transformer(const ModelConfig& config) : config_(config) {
   validate(config_);
   layout_ = make_layout(config_);
-  parameters_.assign(static_cast<size_t>(layout_.size), T{0});
+  parameters_ = ZeroedArray<T>(static_cast<size_t>(layout_.size));
   build();
 }
 
@@ -133,6 +135,32 @@ void Transformer<T>::build() {
 }
 
 template <class T>
+std::span<const T> Transformer<T>::parameters() const {
+  if constexpr (std::is_same_v<T, float>) {
+    const std::lock_guard lock(decoding_);
+    if (codes_ && !decoded_) decode(*codes_, layout_, parameters_);
+    decoded_ = true;
+  }
+  return parameters_;
+}
+
+template <class T>
+std::span<T> Transformer<T>::parameters() {
+  std::as_const(*this).parameters();
+  codes_.reset();
+  return parameters_;
+}
+
+template <class T>
+void Transformer<T>::set_codes(QuantizedWeights codes) {
+  QTF_ASSERT((std::is_same_v<T, float>)&&!codes_ && codes.maps.size() == layout_.maps.size());
+  set_plan({});
+  codes_ = std::move(codes);
+  codes_memory_ = codes_->memory;
+  decoded_ = false;
+}
+
+template <class T>
 void Transformer<T>::initialise(uint64_t seed) {
   const AlignedVector<T> values = initial_parameters<T>(layout_, seed);
   std::copy(values.begin(), values.end(), parameters_.begin());
@@ -141,11 +169,15 @@ void Transformer<T>::initialise(uint64_t seed) {
 template <class T>
 void Transformer<T>::prepare(tt::Use use, ThreadPool& pool) {
   const ProfileScope profile("preparing weights");
+  if (use == tt::Use::training) parameters();  // trains floats
   if (quantum_) quantum_->prepare();
   // Maps are dealt out round robin: their sizes repeat every block.
   pool.run([&](int worker) {
     for (size_t i = static_cast<size_t>(worker); i < linears_.size(); i += static_cast<size_t>(pool.size())) {
-      linears_[i]->map->prepare(parameters_.data() + layout_.maps[i].offset, use);
+      if (codes_)
+        linears_[i]->map->prepare_quantized(codes_->maps[i]);
+      else
+        linears_[i]->map->prepare(parameters_.data() + layout_.maps[i].offset, use);
     }
   });
 }

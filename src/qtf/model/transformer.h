@@ -4,13 +4,17 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "qtf/base/arena.h"
 #include "qtf/base/thread_pool.h"
+#include "qtf/base/zeroed_array.h"
 #include "qtf/model/config.h"
 #include "qtf/model/parameters.h"
+#include "qtf/model/quantized_weights.h"
 #include "qtf/model/quantum_path.h"
 #include "qtf/model/rank_scheduler.h"
 #include "qtf/nn/block.h"
@@ -106,8 +110,16 @@ class Transformer {
 
   const ModelConfig& config() const { return config_; }
   const ParameterLayout& layout() const { return layout_; }
-  std::span<T> parameters() { return parameters_; }
-  std::span<const T> parameters() const { return parameters_; }
+  /// Of a quantized model what the codes stand for, written out at the first call. Who may change them leaves
+  /// a model of floats: it is quantized no more.
+  std::span<T> parameters();
+  std::span<const T> parameters() const;
+
+  /// Gives the model its cores as codes, which inference runs as they are; the other parameters stay. Drops
+  /// the execution plan: merged matrices are not what the codes are of. T: float.
+  void set_codes(QuantizedWeights codes);
+  /// Null: the cores are floats.
+  const QuantizedWeights* codes() const { return codes_ ? &*codes_ : nullptr; }
 
   void initialise(uint64_t seed);
 
@@ -213,7 +225,11 @@ class Transformer {
 
   ModelConfig config_;
   ParameterLayout layout_;
-  AlignedVector<T> parameters_;
+  mutable ZeroedArray<T> parameters_;  // the cores of a quantized model: zero until someone asks for them
+  std::optional<QuantizedWeights> codes_;
+  std::shared_ptr<const void> codes_memory_;  // maps point into it until they are prepared again
+  mutable std::mutex decoding_;
+  mutable bool decoded_ = false;  // parameters_ are what the codes stand for
   int64_t gradient_size_ = 0;
   nn::Linear<T> embedding_, head_;
   const T* positions_ = nullptr;  // [context, D], GPT-2 family
