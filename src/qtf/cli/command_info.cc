@@ -56,6 +56,11 @@ ordered_json quantum_json(const model::ModelConfig& c) {
   return json;
 }
 
+/// How the cores are stored.
+std::string weights_text(const model::Transformer<float>& model) {
+  return model.codes() ? model::to_string(model.codes()->coding) : "floats";
+}
+
 ordered_json to_json(const model::LoadedModel& loaded) {
   const model::ModelConfig& c = loaded.model->config();
   const int64_t parameters = model::parameter_count(c), dense = model::dense_parameter_count(c);
@@ -76,6 +81,7 @@ ordered_json to_json(const model::LoadedModel& loaded) {
                        {"dense_parameters", dense},
                        {"ratio", static_cast<double>(dense) / static_cast<double>(parameters)},
                        {"bytes", loaded.bytes},
+                       {"weights", weights_text(*loaded.model)},
                        {"macs_per_token", model::macs_per_token(c, (c.context - 1) / 2)},
                        {"layers", layers}};
   if (c.quantum) json["quantum"] = quantum_json(c);
@@ -126,7 +132,8 @@ void print_text(const ordered_json& json, std::ostream& out) {
   out << fmt::format(
       "parameters       {} (numbers stored; the equal dense model has {}: ratio {:.2f} of the whole model)\n",
       count(json.at("parameters")), count(json.at("dense_parameters")), json.at("ratio").get<double>());
-  out << fmt::format("file             {}\n", format_bytes(json.at("bytes").get<int64_t>()));
+  out << fmt::format("file             {}, weights as {}\n", format_bytes(json.at("bytes").get<int64_t>()),
+                     json.at("weights").get<std::string>());
   out << fmt::format("MACs a token     {} (half-full context)\n\n", count(json.at("macs_per_token")));
   out << fmt::format("{:<40} {:>13} {:<34} {:>10} {:>8}  {}\n", "map", "out x in", "shape", "parameters",
                      "of dense", "runs as");

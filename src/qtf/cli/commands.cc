@@ -15,6 +15,7 @@ extern const Command kEvalCommand;
 extern const Command kGenerateCommand;
 extern const Command kInfoCommand;
 extern const Command kConvertCommand;
+extern const Command kQuantizeCommand;
 extern const Command kReportCommand;
 extern const Command kServeCommand;
 extern const Command kCircuitCommand;
@@ -29,8 +30,8 @@ const std::vector<const Command*>& commands() {
   static const std::vector<const Command*> table{
       &kTrainCommand,    &kCompressCommand, &kBudgetCommand,   &kProfileCommand, &kCalibrateCommand,
       &kEvalCommand,     &kEntropyCommand,  &kGenerateCommand, &kInfoCommand,    &kConvertCommand,
-      &kTokenizeCommand, &kReportCommand,   &kServeCommand,    &kCircuitCommand, &kExplainCommand,
-      &kAuditCommand,    &kHelpCommand,     &kVersionCommand,  &kDocsCommand,
+      &kQuantizeCommand, &kTokenizeCommand, &kReportCommand,   &kServeCommand,   &kCircuitCommand,
+      &kExplainCommand,  &kAuditCommand,    &kHelpCommand,     &kVersionCommand, &kDocsCommand,
   };
   return table;
 }
