@@ -46,6 +46,22 @@ TEST_F(Quantize, FewerBitsAreSmallerAndLoseMore) {
   }
 }
 
+TEST_F(Quantize, CalibrationHalvesWhatFewBitsLose) {
+  const std::string model = place_.train("chain", {"--ratio", "1.5", "--levels", "2", "--steps", "60"});
+  const auto divergence = [&](const std::string& name, const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"--dtype", "int4"};
+    args.insert(args.end(), more.begin(), more.end());
+    const Result result = quantize(model, place_ / name, args);
+    EXPECT_EQ(result.status, 0) << result.err;
+    return call_json({"eval", place_ / name, "--text", place_.book(), "--against", model})
+        .at("kl_divergence")
+        .get<double>();
+  };
+  const double nearest = divergence("nearest", {});
+  EXPECT_GT(nearest, 0);
+  EXPECT_LT(divergence("calibrated", {"--calibrate", place_.book()}), 0.7 * nearest);
+}
+
 TEST_F(Quantize, AQuantizedModelRunsEverywhere) {
   const std::string model = place_.train("chain", {"--ratio", "1.5", "--levels", "2", "--steps", "30"});
   const std::string out = place_ / "int8", floats = place_ / "floats";
@@ -82,6 +98,7 @@ TEST_F(Quantize, RefusesWhatDoesNotFit) {
        "is quantized already (int8, blocks of 32); give the model that it was made from"},
       {place_ / "nothing", {}, "nothing"},
       {model, {"--text", place_ / "no.txt"}, "no.txt"},
+      {model, {"--calibrate", place_ / "no.txt"}, "no.txt"},
   };
   for (const auto& row : rows) {
     const auto before = place_.snapshot();

@@ -56,6 +56,21 @@ std::unique_ptr<Transformer<float>> with_free_gauge(const Transformer<float>& mo
   });
 }
 
+std::unique_ptr<Transformer<float>> with_spread_gauge(const Transformer<float>& model) {
+  return converted(model, [](const tt::WeightShape& shape, const float* cores) {
+    Stored all{tt::with_free_gauge(shape), {}};
+    if (tt::gauge_size(all.shape) == 0) return as_it_is(shape, cores);
+    all.cores.resize(static_cast<size_t>(tt::parameters(all.shape)));
+    if (shape.pivots.empty())
+      std::copy_n(cores, all.cores.size(), all.cores.data());
+    else
+      tt::free_gauge(shape, cores, all.cores.data());
+    tt::balance_gauge(all.shape, all.cores.data());
+    tt::spread_gauge(all.shape, all.cores.data());
+    return all;
+  });
+}
+
 std::unique_ptr<Transformer<float>> with_fixed_gauge(const Transformer<float>& model) {
   return converted(model, [](const tt::WeightShape& shape, const float* cores) {
     return tt::can_fix_gauge(shape) ? tt::fix_gauge(shape, cores) : as_it_is(shape, cores);

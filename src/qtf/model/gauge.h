@@ -15,6 +15,10 @@ std::unique_ptr<Transformer<float>> with_free_gauge(const Transformer<float>& mo
 /// addition)² fewer parameters. Not prepared.
 std::unique_ptr<Transformer<float>> with_fixed_gauge(const Transformer<float>& model);
 
+/// The same model but for rounding, in the gauge whose numbers are best quantized to few bits: all numbers of
+/// its chains with one mode a side, spread (tt::spread_gauge). Not prepared.
+std::unique_ptr<Transformer<float>> with_spread_gauge(const Transformer<float>& model);
+
 /// Numbers that a file of a model stores once its gauge is fixed.
 int64_t stored_parameter_count(const ModelConfig& config);
 

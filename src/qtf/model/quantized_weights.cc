@@ -87,27 +87,32 @@ std::vector<Parameter> parameters_beside_cores(const ParameterLayout& layout) {
   return beside;
 }
 
-QuantizedWeights quantize(const ParameterLayout& layout, std::span<const float> parameters,
-                          const Coding& coding, const Importance& importance) {
-  const auto numbers = std::make_shared<std::vector<QuantizedNumbers>>();
+QuantizedWeights with_codes(const ParameterLayout& layout, const Coding& coding,
+                            const std::shared_ptr<const MapNumbers>& numbers) {
   QuantizedWeights result{coding, {}, numbers};
   for (size_t m = 0; m < layout.maps.size(); ++m) {
     const std::vector<CorePlace> places = core_places(layout.maps[m]);
     tt::QuantizedCores& cores = result.maps.emplace_back();
-    for (size_t c = 0; c < places.size(); ++c) {
-      const CorePlace& core = places[c];
-      const ConstMatrix<float> w(parameters.data() + core.offset, core.rows, core.cols);
-      try {
-        // The codes' memory stays where it is when the outer vector grows.
-        numbers->push_back(qtf::quantize(w, coding, importance ? importance(m, c) : std::vector<float>()));
-      } catch (const InputError& error) {
-        throw_input_error(core.name, "{}", error.what());
-      }
-      cores.cores.push_back(numbers->back().view(coding, core.rows, core.cols));
-    }
+    for (size_t c = 0; c < places.size(); ++c) cores.cores.push_back((*numbers)[m][c].view());
     cores.gathers = layout.maps[m].spec.part == MapPart::embedding;
   }
   return result;
+}
+
+QuantizedWeights quantize(const ParameterLayout& layout, std::span<const float> parameters,
+                          const Coding& coding) {
+  const auto numbers = std::make_shared<MapNumbers>();
+  for (const MapParameters& map : layout.maps) {
+    std::vector<QuantizedNumbers>& cores = numbers->emplace_back();
+    for (const CorePlace& core : core_places(map)) {
+      try {
+        cores.push_back(qtf::quantize({parameters.data() + core.offset, core.rows, core.cols}, coding));
+      } catch (const InputError& error) {
+        throw_input_error(core.name, "{}", error.what());
+      }
+    }
+  }
+  return with_codes(layout, coding, numbers);
 }
 
 void decode(const QuantizedWeights& weights, const ParameterLayout& layout, std::span<float> parameters) {
@@ -128,7 +133,6 @@ int64_t quantized_bytes(const ParameterLayout& layout, const Coding& coding) {
 
 void add_tensors(io::SafetensorsWriter& writer, const QuantizedWeights& weights,
                  const ParameterLayout& layout) {
-  const Coding& coding = weights.coding;
   const auto add = [&](io::DType dtype, std::string name, int64_t rows, int64_t cols, const uint8_t* data) {
     const auto bytes = static_cast<size_t>(rows * cols) * io::size_of(dtype);
     writer.add_bytes(dtype, std::move(name), {rows, cols}, std::as_bytes(std::span(data, bytes)));
@@ -137,6 +141,7 @@ void add_tensors(io::SafetensorsWriter& writer, const QuantizedWeights& weights,
     const std::vector<CorePlace> places = core_places(layout.maps[m]);
     for (size_t c = 0; c < places.size(); ++c) {
       const QuantizedMatrix& core = weights.maps[m].cores[c];
+      const Coding& coding = core.coding;
       add(code_dtype(coding.type), places[c].name, core.rows, code_columns(coding, core.cols), core.codes);
       if (coding.scaled())
         add(io::DType::f16, scale_name(places[c].name), core.rows, coding.row_scales(core.cols), core.scales);

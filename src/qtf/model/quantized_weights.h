@@ -2,9 +2,7 @@
 // inference runs them. What is no core (norms, biases, positions, the quantum layer) stays floats.
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -46,12 +44,14 @@ std::vector<CorePlace> core_places(const MapParameters& map);
 /// The parameters that are no core.
 std::vector<Parameter> parameters_beside_cores(const ParameterLayout& layout);
 
-/// How much an error in each column of a core matters, [cols]; empty: equally.
-using Importance = std::function<std::vector<float>(size_t map, size_t core)>;
+/// Codes of every map's cores, in ParameterLayout::maps' order.
+using MapNumbers = std::vector<std::vector<QuantizedNumbers>>;
+QuantizedWeights with_codes(const ParameterLayout& layout, const Coding& coding,
+                            const std::shared_ptr<const MapNumbers>& numbers);
 
 /// The nearest codes of all cores. Throws InputError naming the tensor for numbers beyond half floats.
 QuantizedWeights quantize(const ParameterLayout& layout, std::span<const float> parameters,
-                          const Coding& coding, const Importance& importance = {});
+                          const Coding& coding);
 
 /// Writes the numbers that the codes stand for to their places among the parameters.
 void decode(const QuantizedWeights& weights, const ParameterLayout& layout, std::span<float> parameters);

@@ -92,31 +92,6 @@ float best_scale(std::span<const float> block, std::span<const float> importance
   return best.scale;
 }
 
-void quantize_row(const float* w, int64_t cols, const Coding& coding, std::span<const float> importance,
-                  uint8_t* codes, uint8_t* scales) {
-  const int64_t block = coding.block_of(cols);
-  for (int64_t begin = 0; begin < cols; begin += block) {
-    const auto size = static_cast<size_t>(std::min(block, cols - begin));
-    const std::span<const float> part(w + begin, size);
-    const float scale = best_scale(
-        part, importance.empty() ? importance : importance.subspan(static_cast<size_t>(begin), size),
-        coding.type);
-    put_half(scales, begin / block, scale);
-    for (size_t i = 0; i < size; ++i)
-      put_code(coding.type, codes, begin + static_cast<int64_t>(i),
-               nearest_code(part[i], scale, range_of(coding.type)));
-  }
-}
-
-void check_range(ConstMatrix<float> w) {
-  constexpr float kLargest = 65504;
-  for (int64_t i = 0; i < w.rows; ++i)
-    for (int64_t j = 0; j < w.cols; ++j)
-      if (!(std::abs(w(i, j)) <= kLargest))
-        throw_input_error("quantize", "a weight is {}; half floats, which scales are, end at {}", w(i, j),
-                          kLargest);
-}
-
 }  // namespace
 
 std::string_view name(CodeType type) {
@@ -168,21 +143,52 @@ void QuantizedMatrix::decode(float* to) const {
   for (int64_t i = 0; i < rows; ++i) decode_row(i, cols, to + i * cols);
 }
 
+void CodeWriter::fit_scale(int64_t row, int64_t block, std::span<const float> numbers,
+                           std::span<const float> importance) {
+  const Coding& coding = numbers_.coding;
+  put_half(numbers_.scales.data() + 2 * row * coding.row_scales(numbers_.cols), block,
+           best_scale(numbers, importance, coding.type));
+}
+
+float CodeWriter::put(int64_t row, int64_t col, float number) {
+  const Coding& coding = numbers_.coding;
+  const uint8_t* scales = numbers_.scales.data() + 2 * row * coding.row_scales(numbers_.cols);
+  const float scale = half_at(scales, col / coding.block_of(numbers_.cols));
+  const int code = nearest_code(number, scale, range_of(coding.type));
+  put_code(coding.type, numbers_.codes.data() + row * coding.row_bytes(numbers_.cols), col, code);
+  return static_cast<float>(code) * scale;
+}
+
+void check_codes_hold(ConstMatrix<float> w) {
+  constexpr float kLargest = 65504;
+  for (int64_t i = 0; i < w.rows; ++i)
+    for (int64_t j = 0; j < w.cols; ++j)
+      if (!(std::abs(w(i, j)) <= kLargest))
+        throw_input_error("quantize", "a weight is {}; half floats, which scales are, end at {}", w(i, j),
+                          kLargest);
+}
+
 QuantizedNumbers quantize(ConstMatrix<float> w, const Coding& coding, std::span<const float> importance) {
   QTF_ASSERT(w.col_stride == 1 && (importance.empty() || static_cast<int64_t>(importance.size()) == w.cols));
-  check_range(w);
-  const int64_t row_bytes = coding.row_bytes(w.cols), row_scales = coding.row_scales(w.cols);
-  QuantizedNumbers result{std::vector<uint8_t>(static_cast<size_t>(w.rows * row_bytes)),
-                          std::vector<uint8_t>(static_cast<size_t>(2 * w.rows * row_scales))};
-  for (int64_t i = 0; i < w.rows; ++i) {
-    const float* row = w.data + i * w.row_stride;
-    uint8_t* codes = result.codes.data() + i * row_bytes;
-    if (coding.scaled())
-      quantize_row(row, w.cols, coding, importance, codes, result.scales.data() + 2 * i * row_scales);
-    else
-      for (int64_t j = 0; j < w.cols; ++j) put_half(codes, j, row[j]);
+  check_codes_hold(w);
+  if (!coding.scaled()) {
+    QuantizedNumbers halves(coding, w.rows, w.cols);
+    for (int64_t i = 0; i < w.rows; ++i)
+      for (int64_t j = 0; j < w.cols; ++j) put_half(halves.codes.data(), i * w.cols + j, w(i, j));
+    return halves;
   }
-  return result;
+  CodeWriter writer(coding, w.rows, w.cols);
+  const int64_t block = coding.block_of(w.cols);
+  for (int64_t i = 0; i < w.rows; ++i)
+    for (int64_t begin = 0; begin < w.cols; begin += block) {
+      const auto size = static_cast<size_t>(std::min(block, w.cols - begin));
+      const std::span<const float> numbers(&w(i, begin), size);
+      writer.fit_scale(
+          i, begin / block, numbers,
+          importance.empty() ? importance : importance.subspan(static_cast<size_t>(begin), size));
+      for (size_t j = 0; j < size; ++j) writer.put(i, begin + static_cast<int64_t>(j), numbers[j]);
+    }
+  return writer.take();
 }
 
 }  // namespace qtf

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "qtf/tensor/matrix.h"
@@ -51,13 +52,41 @@ struct QuantizedMatrix {
 
 /// What a QuantizedMatrix points to.
 struct QuantizedNumbers {
+  /// All zero.
+  QuantizedNumbers(const Coding& coding, int64_t rows, int64_t cols)
+      : coding(coding),
+        rows(rows),
+        cols(cols),
+        codes(static_cast<size_t>(rows * coding.row_bytes(cols))),
+        scales(static_cast<size_t>(2 * rows * coding.row_scales(cols))) {}
+
+  QuantizedMatrix view() const { return {coding, rows, cols, codes.data(), scales.data()}; }
+
+  Coding coding;
+  int64_t rows, cols;
   std::vector<uint8_t> codes;
   std::vector<uint8_t> scales;
-
-  QuantizedMatrix view(const Coding& coding, int64_t rows, int64_t cols) const {
-    return {coding, rows, cols, codes.data(), scales.data()};
-  }
 };
+
+/// Integer codes and their scales being chosen one by one.
+class CodeWriter {
+ public:
+  /// Of a matrix [rows, cols]; all zero at first.
+  CodeWriter(const Coding& coding, int64_t rows, int64_t cols) : numbers_(coding, rows, cols) {}
+  /// Gives a row's block the scale that codes these numbers, the block's, best: Σ importance·error² is least
+  /// among candidates (importance empty: all 1).
+  void fit_scale(int64_t row, int64_t block, std::span<const float> numbers,
+                 std::span<const float> importance);
+  /// Stores the code nearest to a number at the scale of its block; returns what it stands for.
+  float put(int64_t row, int64_t col, float number);
+  QuantizedNumbers take() { return std::move(numbers_); }
+
+ private:
+  QuantizedNumbers numbers_;
+};
+
+/// Throws InputError for a number beyond half floats, which scales are.
+void check_codes_hold(ConstMatrix<float> w);
 
 /// The nearest codes, with scales that minimise Σ importance[col]·error² of each block among candidates
 /// (importance empty: all 1). Throws InputError for a number beyond half floats.

@@ -26,7 +26,7 @@ double relative_error(const std::vector<float>& w, const Coding& coding, int64_t
                       std::span<const float> importance = {}) {
   const QuantizedNumbers numbers = quantize(ConstMatrix<float>(w.data(), rows, cols), coding, importance);
   std::vector<float> decoded(w.size());
-  numbers.view(coding, rows, cols).decode(decoded.data());
+  numbers.view().decode(decoded.data());
   double error = 0, whole = 0;
   for (size_t i = 0; i < w.size(); ++i) {
     const double weight = importance.empty() ? 1 : importance[i % static_cast<size_t>(cols)];
@@ -49,10 +49,8 @@ TEST(QuantizedMatrix, ImportantColumnsAreMissedLess) {
   for (size_t j = 0; j < importance.size(); j += 7) importance[j] = 100;
   const Coding coding{CodeType::int4, 32};
   std::vector<float> all(w.size()), weighted(w.size());
-  quantize(ConstMatrix<float>(w.data(), 64, 96), coding).view(coding, 64, 96).decode(all.data());
-  quantize(ConstMatrix<float>(w.data(), 64, 96), coding, importance)
-      .view(coding, 64, 96)
-      .decode(weighted.data());
+  quantize(ConstMatrix<float>(w.data(), 64, 96), coding).view().decode(all.data());
+  quantize(ConstMatrix<float>(w.data(), 64, 96), coding, importance).view().decode(weighted.data());
   double before = 0, after = 0;
   for (size_t i = 0; i < w.size(); ++i) {
     before += importance[i % 96] * std::pow(w[i] - all[i], 2);
@@ -65,7 +63,7 @@ TEST(QuantizedMatrix, ZerosAndSingleNumbersStay) {
   for (const Coding& coding : kCodings) {
     const std::vector<float> w{0, 0, 0, 0, 0, 0.5f};
     std::vector<float> decoded(6);
-    quantize(ConstMatrix<float>(w.data(), 2, 3), coding).view(coding, 2, 3).decode(decoded.data());
+    quantize(ConstMatrix<float>(w.data(), 2, 3), coding).view().decode(decoded.data());
     for (size_t i = 0; i < 5; ++i) EXPECT_EQ(decoded[i], 0);
     EXPECT_NEAR(decoded[5], 0.5f, 2e-4f);
   }
@@ -90,7 +88,7 @@ TEST(QuantizedGemm, HasTheBitsOfTheDecodedNumbers) {
   const auto w = normal_numbers(kIn * kOut, 3);
   for (const Coding& coding : kCodings) {
     const QuantizedNumbers numbers = quantize(ConstMatrix<float>(w.data(), kOut, kIn), coding);
-    const QuantizedMatrix view = numbers.view(coding, kOut, kIn);
+    const QuantizedMatrix view = numbers.view();
     std::vector<float> decoded(w.size());
     view.decode(decoded.data());
     const PackedMatrix<float> floats(ConstMatrix<float>(decoded.data(), kOut, kIn).transposed());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <numeric>
 #include <utility>
 
@@ -232,6 +233,29 @@ void balance_gauge(const WeightShape& shape, T* cores) {
 }
 
 template <class T>
+void spread_gauge(const WeightShape& shape, T* cores) {
+  const int64_t rank = level_rank(shape, 0), out = shape.out, in = shape.in;
+  const Matrix<T> u(cores, out, rank), v(cores + out * rank, rank, in);
+  for (const auto& [begin, end] : bond_blocks(shape)) {
+    const int64_t size = end - begin;
+    AlignedVector<T> numbers(static_cast<size_t>(size * size));
+    const Matrix<T> turn(numbers.data(), size, size);
+    for (int64_t i = 0; i < size; ++i)
+      for (int64_t j = 0; j < size; ++j) {
+        const double angle = std::numbers::pi * static_cast<double>(i) * (static_cast<double>(j) + 0.5);
+        turn(i, j) = static_cast<T>(std::sqrt((i ? 2.0 : 1.0) / static_cast<double>(size)) *
+                                    std::cos(angle / static_cast<double>(size)));
+      }
+    AlignedVector<T> before(static_cast<size_t>(size * std::max(out, in)));
+    const Matrix<T> old_u(before.data(), out, size), old_v(before.data(), size, in);
+    for (int64_t i = 0; i < out; ++i) std::copy_n(&u(i, begin), size, old_u.row(i));
+    gemm<T>(old_u, turn, u.col_block(begin, size));
+    for (int64_t r = 0; r < size; ++r) std::copy_n(v.row(begin + r), in, old_v.row(r));
+    gemm<T>(ConstMatrix<T>(turn).transposed(), old_v, v.row_block(begin, size));
+  }
+}
+
+template <class T>
 void gauge_gradient(const WeightShape& shape, const T* dcores, T* dfixed) {
   const int64_t u = shape.out * level_rank(shape, 0);
   std::copy_n(dcores, u, dfixed);
@@ -243,7 +267,8 @@ void gauge_gradient(const WeightShape& shape, const T* dcores, T* dfixed) {
   template FixedChain<T> fix_gauge(const WeightShape&, const T*); \
   template void free_gauge(const WeightShape&, const T*, T*);     \
   template void gauge_gradient(const WeightShape&, const T*, T*); \
-  template void balance_gauge(const WeightShape&, T*);
+  template void balance_gauge(const WeightShape&, T*);            \
+  template void spread_gauge(const WeightShape&, T*);
 QTF_INSTANTIATE(float)
 QTF_INSTANTIATE(double)
 #undef QTF_INSTANTIATE

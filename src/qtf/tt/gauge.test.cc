@@ -125,6 +125,45 @@ TEST(Gauge, BalancingKeepsEveryLevelAndEvensTheFactors) {
   }
 }
 
+TEST(Gauge, SpreadingKeepsEveryLevelAndRoundsBetter) {
+  const WeightShape shape = parse_shape("chain:rank=24,levels=8x24", 40, 32);
+  // Singular values that fall: a large column beside small ones.
+  AlignedVector<double> cores(static_cast<size_t>(parameters(shape)));
+  const Random random{7, 3};
+  for (size_t i = 0; i < cores.size(); ++i) cores[i] = random.normal(i);
+  for (int64_t i = 0; i < 40; ++i)
+    for (int64_t r = 0; r < 24; ++r) cores[static_cast<size_t>(i * 24 + r)] *= std::pow(0.6, r);
+  balance_gauge(shape, cores.data());
+  const auto dense = [&](const AlignedVector<double>& of, int level) {
+    std::vector<double> w(40 * 32);
+    Arena scratch;
+    make_linear_map<double>(shape)->to_dense(of.data(), w.data(), level, scratch);
+    return w;
+  };
+  /// ‖W − Ŵ‖ where both factors are rounded to 15 steps of their rows' largest number.
+  const auto rounded_error = [&](AlignedVector<double> of) {
+    const std::vector<double> before = dense(of, 0);
+    for (size_t begin = 0; begin < of.size();) {
+      const size_t size = begin < 40 * 24 ? 24 : 32;
+      double most = 0;
+      for (size_t i = begin; i < begin + size; ++i) most = std::max(most, std::abs(of[i]));
+      for (size_t i = begin; i < begin + size; ++i) of[i] = std::nearbyint(of[i] / most * 7) * most / 7;
+      begin += size;
+    }
+    const std::vector<double> after = dense(of, 0);
+    double error = 0;
+    for (size_t i = 0; i < after.size(); ++i) error += std::pow(after[i] - before[i], 2);
+    return std::sqrt(error);
+  };
+  AlignedVector<double> spread = cores;
+  spread_gauge(shape, spread.data());
+  for (int level = 0; level <= 2; ++level) {
+    const std::vector<double> before = dense(cores, level), after = dense(spread, level);
+    for (size_t i = 0; i < before.size(); ++i) EXPECT_NEAR(after[i], before[i], 1e-12);
+  }
+  EXPECT_LT(rounded_error(spread), 0.8 * rounded_error(cores));
+}
+
 TEST(Gauge, OnlyPlainChainsBelowFullRankHaveOne) {
   EXPECT_FALSE(can_fix_gauge(parse_shape("dense", 8, 8)));
   EXPECT_FALSE(can_fix_gauge(parse_shape("chain:rank=8", 8, 8)));

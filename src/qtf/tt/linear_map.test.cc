@@ -470,7 +470,7 @@ struct CodedCores {
       int64_t size = 1;
       for (const int64_t dim : core.dims) size *= dim;
       numbers.push_back(quantize({cores.data() + offset, size / cols, cols}, coding));
-      views.cores.push_back(numbers.back().view(coding, size / cols, cols));
+      views.cores.push_back(numbers.back().view());
       decoded.resize(static_cast<size_t>(offset + size));
       views.cores.back().decode(decoded.data() + offset);
       offset += size;

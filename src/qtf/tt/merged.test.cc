@@ -90,7 +90,7 @@ TEST(MergedMap, QuantizedCoresAreNotMerged) {
   Merged m("chain:rank=4", {1});
   const auto u = quantize({m.cores.data(), kOut, 4}, {}),
              v = quantize({m.cores.data() + kOut * 4, 4, kIn}, {});
-  const QuantizedCores cores{{u.view({}, kOut, 4), v.view({}, 4, kIn)}};
+  const QuantizedCores cores{{u.view(), v.view()}};
   m.map->prepare_quantized(cores), m.plain->prepare_quantized(cores);
   EXPECT_EQ(m.forward(*m.map, 0), m.forward(*m.plain, 0));
 }
