@@ -12,8 +12,8 @@
 #include "qtf/base/file.h"
 #include "qtf/kernels/softmax.h"
 #include "qtf/kernels/vector.h"
-#include "qtf/model/inference.h"
 #include "qtf/model/config_file.h"
+#include "qtf/model/inference.h"
 #include "qtf/model/model_folder.h"
 
 namespace {
@@ -27,6 +27,8 @@ struct Flags {
   std::string model;
   qtf::model::ModelConfig config;
   uint64_t seed = 1;
+  std::string from, dtype = "int8", block = "32";
+  std::vector<std::string> shapes;
   std::vector<int32_t> tokens;
   int64_t prompt = 512, generate = 128, start = 0, sequences = 1;
   int repeat = 3, threads = 0;
@@ -40,7 +42,9 @@ double seconds_of(const std::function<void()>& work) {
 
 /// Normal weights of deviation 1/sqrt(inputs), so that every layer matters; norms are one.
 Json make_model(const Flags& flags) {
-  qtf::model::Transformer<float> model(flags.config);
+  qtf::model::ModelConfig config = flags.config;
+  qtf::model::apply_shape_requests(config, flags.shapes);
+  qtf::model::Transformer<float> model(config);
   const qtf::Random random{flags.seed, 0};
   const auto values = model.parameters();
   for (const qtf::model::Parameter& p : model.layout().parameters) {
@@ -52,9 +56,19 @@ Json make_model(const Flags& flags) {
   }
   std::filesystem::create_directories(flags.model);
   qtf::write_file_atomically(std::filesystem::path(flags.model) / "config.json",
-                             qtf::model::config_to_json(flags.config, ""));
+                             qtf::model::config_to_json(config, ""));
   qtf::model::save_weights(flags.model, model.layout(), values);
   return {{"parameters", model.layout().size}};
+}
+
+/// The same with the weights as codes.
+Json quantize_model(const Flags& flags) {
+  const qtf::model::LoadedModel loaded = qtf::model::load_model(flags.from);
+  qtf::model::Transformer<float>& model = *loaded.model;
+  const qtf::Coding coding = qtf::model::parse_coding(flags.dtype, flags.block, "--dtype");
+  model.set_codes(qtf::model::quantize(model.layout(), std::as_const(model).parameters(), coding));
+  qtf::model::save_quantized_folder(flags.model, model, nullptr);
+  return {{"bytes", std::filesystem::file_size(std::filesystem::path(flags.model) / "model.safetensors")}};
 }
 
 /// A loaded model with what some sequences of the same tokens need.
@@ -162,7 +176,8 @@ struct Work {
   double prefill_flops, weight_bytes, cache_bytes;
 };
 
-Work work_of(const qtf::model::ModelConfig& config, const Flags& flags) {
+Work work_of(const qtf::model::Transformer<float>& model, const Flags& flags) {
+  const qtf::model::ModelConfig& config = model.config();
   const auto attention = [&](double tokens_seen) {
     return 2 * static_cast<double>(config.layers * config.width) * tokens_seen;
   };
@@ -170,7 +185,13 @@ Work work_of(const qtf::model::ModelConfig& config, const Flags& flags) {
   const auto head = static_cast<double>(config.vocabulary * config.width);
   const auto prompt = static_cast<double>(std::max<int64_t>(flags.prompt, 1));
   const double seen = static_cast<double>(flags.start) + static_cast<double>(flags.generate + 1) / 2;
-  return {2 * (products - head + head / prompt + attention((prompt + 1) / 2)), 4 * products,
+  // A product reads each of its weights once, as they are stored.
+  const qtf::model::QuantizedWeights* codes = model.codes();
+  const double bytes = codes
+                           ? static_cast<double>(qtf::model::quantized_bytes(model.layout(), codes->coding)) /
+                                 static_cast<double>(qtf::model::parameter_count(config))
+                           : 4;
+  return {2 * (products - head + head / prompt + attention((prompt + 1) / 2)), bytes * products,
           4 * 2 * static_cast<double>(config.layers * config.kv_width()) * seen};
 }
 
@@ -198,7 +219,7 @@ Json measure(const Flags& flags) {
       decode.push_back(static_cast<double>(flags.generate * flags.sequences) / seconds);
     }
   }
-  const Work work = work_of(config, flags);
+  const Work work = work_of(*session.loaded.model, flags);
   const Bandwidth bandwidth = measure_bandwidth(session.pool, static_cast<int64_t>(work.weight_bytes));
   return {
       {"prefill_tokens_per_second", prefill},
@@ -228,6 +249,11 @@ int main(int argc, char** argv) {
   make.add("--vocabulary", c.vocabulary).required();
   make.add("--context", c.context).required();
   make.add("--seed", flags.seed);
+  make.add("--shape", flags.shapes, "PART=SHAPE, as of qtf train; may be repeated");
+  qtf::benchmarks::Options quantize = app.command("quantize", "write a model with its weights as codes");
+  quantize.add("--from", flags.from, "model folder of floats").required();
+  quantize.add("--dtype", flags.dtype, "f16, int8 or int4");
+  quantize.add("--block", flags.block, "weights that share a scale, or row");
   qtf::benchmarks::Options greedy = app.command("greedy", "continue tokens with the most likely ones");
   greedy.add("--tokens", flags.tokens).required();
   greedy.add("--generate", flags.generate);
@@ -240,9 +266,10 @@ int main(int argc, char** argv) {
   speed.add("--repeat", flags.repeat);
   app.parse(argc, argv);
   try {
-    const Json result = make.chosen()     ? make_model(flags)
-                        : greedy.chosen() ? continue_greedily(flags)
-                                          : measure(flags);
+    const Json result = make.chosen()       ? make_model(flags)
+                        : quantize.chosen() ? quantize_model(flags)
+                        : greedy.chosen()   ? continue_greedily(flags)
+                                            : measure(flags);
     std::cout << result.dump() << "\n";
     return 0;
   } catch (const std::exception& e) {
