@@ -53,12 +53,12 @@ struct QuantizedMatrix {
 /// What a QuantizedMatrix points to.
 struct QuantizedNumbers {
   /// All zero.
-  QuantizedNumbers(const Coding& coding, int64_t rows, int64_t cols)
-      : coding(coding),
-        rows(rows),
-        cols(cols),
-        codes(static_cast<size_t>(rows * coding.row_bytes(cols))),
-        scales(static_cast<size_t>(2 * rows * coding.row_scales(cols))) {}
+  QuantizedNumbers(const Coding& coding_, int64_t rows_, int64_t cols_)
+      : coding(coding_),
+        rows(rows_),
+        cols(cols_),
+        codes(static_cast<size_t>(rows_ * coding_.row_bytes(cols_))),
+        scales(static_cast<size_t>(2 * rows_ * coding_.row_scales(cols_))) {}
 
   QuantizedMatrix view() const { return {coding, rows, cols, codes.data(), scales.data()}; }
 
