@@ -53,6 +53,20 @@ try {
   await finished(page);
   check(Number(await page.textContent("#level")) < Number(level), "a smaller mean rank takes smaller levels at once");
 
+  const setLatency = (ms) => page.$eval("#latency", (field, value) => { field.value = value; field.dispatchEvent(new Event("change")); }, ms);
+  await setLatency("0.000001");
+  await page.waitForTimeout(50);
+  await finished(page);
+  check((await page.textContent("#budget")).startsWith("over, with the smallest ranks"), "a time that cannot be kept is told");
+  await setLatency("10000");
+  await page.waitForTimeout(50);
+  await finished(page);
+  check((await page.textContent("#budget")).startsWith("kept, at mean rank 0.10"), "a budget that is kept too");
+  await setLatency("");
+  await page.waitForTimeout(50);
+  await finished(page);
+  check(await page.isHidden("#budget"), "without a budget there is nothing to tell");
+
   await page.$eval("#tokens", (slider) => { slider.value = slider.max; slider.dispatchEvent(new Event("input")); });
   await page.click("#run");
   await page.waitForFunction(() => document.querySelectorAll("#text span").length > 2);

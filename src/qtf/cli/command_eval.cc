@@ -76,7 +76,7 @@ nlohmann::ordered_json to_json(const Measured& m, const model::LoadedModel& load
     json["routed_share"] = e.routed_share;
     json["circuit_entropy"] = e.circuit_entropy;
   }
-  if (scheduler) json["ranks"] = ranks_json(*scheduler, e.ranks);
+  if (scheduler) json["ranks"] = model::ranks_json(*scheduler, e.ranks);
   if (against) {
     json["kl_divergence"] = e.kl_divergence, json["same_top"] = e.same_top;
     json["difference"] = e.difference, json["difference_stderr"] = e.difference_error;

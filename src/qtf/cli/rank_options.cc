@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "qtf/model/config.h"
 
@@ -15,11 +14,6 @@ constexpr auto kShareUnit = static_cast<double>(adapt::kUnit);
 
 double as_share(int64_t units) {
   return static_cast<double>(units) / kShareUnit;
-}
-
-std::string policy_name(const adapt::RankPolicyChoice& policy) {
-  return policy.signal == adapt::RankSignal::fixed ? fmt::format("fixed:{}", policy.level)
-                                                   : std::string(adapt::info(policy.signal).name);
 }
 
 }  // namespace
@@ -109,20 +103,6 @@ std::unique_ptr<model::RankScheduler> read_rank_scheduler(const Arguments& argum
   return std::make_unique<model::RankScheduler>(config, options);
 }
 
-nlohmann::ordered_json ranks_json(const model::RankScheduler& scheduler, const model::RankMix& mix) {
-  nlohmann::ordered_json shares = nlohmann::ordered_json::array();
-  for (int level = 1; level <= scheduler.levels(); ++level) shares.push_back(mix.share(level));
-  nlohmann::ordered_json json = {{"policy", policy_name(scheduler.options().policy)},
-                                 {"mean_rank", mix.mean_rank(scheduler)},
-                                 {"level_shares", shares}};
-  if (scheduler.options().policy.signal != adapt::RankSignal::fixed) {
-    json["asked_mean_rank"] = as_share(scheduler.mean());
-    json["alpha"] = as_share(scheduler.alpha());
-    json["hysteresis"] = as_share(scheduler.hysteresis());
-  }
-  return json;
-}
-
 std::string ranks_text(const model::RankScheduler& scheduler, const model::RankMix& mix) {
   std::string asked;
   if (scheduler.options().policy.signal != adapt::RankSignal::fixed)
@@ -131,7 +111,7 @@ std::string ranks_text(const model::RankScheduler& scheduler, const model::RankM
   for (int level = 1; level <= scheduler.levels(); ++level)
     shares += fmt::format("{}{:.1f}", level > 1 ? ", " : "", 100 * mix.share(level));
   return fmt::format("{}, mean rank {:.3f} of the range{}; levels 1 to {}: {} % of the tokens",
-                     policy_name(scheduler.options().policy), mix.mean_rank(scheduler), asked,
+                     model::policy_name(scheduler.options().policy), mix.mean_rank(scheduler), asked,
                      scheduler.levels(), shares);
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "qtf/cli/command.h"
@@ -28,10 +27,8 @@ int64_t read_alpha(const Arguments& arguments);
 std::unique_ptr<model::RankScheduler> read_rank_scheduler(const Arguments& arguments,
                                                           const model::ModelConfig& config);
 
-/// The policy and the mix that it came to.
-nlohmann::ordered_json ranks_json(const model::RankScheduler& scheduler, const model::RankMix& mix);
-
-/// The same as one line: "entropy, mean rank 0.498 of the range (asked 0.500); levels 1 to 4: 25.0 …".
+/// A policy and the mix that it came to, as one line: "entropy, mean rank 0.498 of the range (asked 0.500);
+/// levels 1 to 4: 25.0 …".
 std::string ranks_text(const model::RankScheduler& scheduler, const model::RankMix& mix);
 
 }  // namespace qtf::cli

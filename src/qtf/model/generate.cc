@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "qtf/base/error.h"
+#include "qtf/model/budget_keeper.h"
 #include "qtf/model/continuation.h"
 #include "qtf/model/inference.h"
 #include "qtf/text/utf8.h"
@@ -106,65 +107,6 @@ std::optional<adapt::Energy> energy_so_far(adapt::EnergyMeter& meter) {
   }
 }
 
-/// Measures decoded tokens and drives a scheduler's mean rank by what they take.
-class BudgetKeeper {
- public:
-  /// The meter, if there is one, runs.
-  BudgetKeeper(RankScheduler* scheduler, const GenerateOptions& options)
-      : scheduler_(scheduler), options_(options), asked_(scheduler ? scheduler->mean() : 0) {}
-
-  void add(double seconds) {
-    if (options_.token_budget_ns == 0 && options_.energy_budget_nj == 0) return;
-    times_.push_back(std::llround(1e9 * seconds));
-    ++tokens_;
-    if (static_cast<int64_t>(times_.size()) < adapt::kLatencyTokens) return;
-    const int64_t mean = scheduler_->mean();
-    int64_t least = asked_;
-    for (const adapt::LatencyDecision& decision : {by_time(), by_energy()}) {
-      if (decision.question.budget == 0) continue;
-      least = std::min(least, decision.mean);
-      if (decision.mean != mean || decision.too_slow) decisions.push_back(decision);
-    }
-    times_.clear();
-    if (least != mean) scheduler_->set_mean(least);
-  }
-
-  std::vector<adapt::LatencyDecision> decisions;
-
- private:
-  adapt::LatencyDecision decide(adapt::RunBudget of, int64_t measured, int64_t budget) const {
-    return adapt::decide_mean({of, tokens_, measured, budget, scheduler_->mean(), asked_});
-  }
-
-  adapt::LatencyDecision by_time() {
-    if (options_.token_budget_ns == 0) return {};
-    std::nth_element(times_.begin(), times_.begin() + adapt::kLatencyTokens / 2, times_.end());
-    return decide(adapt::RunBudget::time, times_[adapt::kLatencyTokens / 2], options_.token_budget_ns);
-  }
-
-  /// Counters that did not move in these tokens are read after the next ones.
-  adapt::LatencyDecision by_energy() {
-    if (options_.energy_budget_nj == 0) return {};
-    const std::optional<adapt::Energy> energy = energy_so_far(*options_.meter);
-    if (!energy) return {};
-    const auto used = static_cast<int64_t>(1e9 * energy->joules);
-    const int64_t took = used - used_, tokens = tokens_ - measured_tokens_;
-    const int64_t still = options_.tokens - 1 - tokens_;
-    if (still <= 0 || took <= 0) return {};
-    const bool first = used_ == 0;  // the prompt is in it
-    used_ = used, measured_tokens_ = tokens_;
-    if (first) return {};
-    return decide(adapt::RunBudget::energy, took / tokens,
-                  std::max<int64_t>(1, (options_.energy_budget_nj - used) / still));
-  }
-
-  RankScheduler* scheduler_;
-  const GenerateOptions& options_;
-  int64_t asked_, tokens_ = 0;
-  std::vector<int64_t> times_;
-  int64_t used_ = 0, measured_tokens_ = 0;
-};
-
 std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,
                                    std::string_view prompt) {
   std::vector<int32_t> tokens;
@@ -220,7 +162,9 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
     if (scheduler) result.ranks.add(*scheduler, cache);
     if (options.before_forgetting) options.before_forgetting(cache);
   };
-  BudgetKeeper budgets(scheduler ? &*scheduler : nullptr, options);
+  BudgetKeeper budgets({options.token_budget_ns, options.energy_budget_nj}, options.tokens,
+                       scheduler ? scheduler->mean() : 0);
+  const auto energy = [&] { return energy_so_far(*options.meter); };
   Continuation text(model, tokenizer, std::move(tokens),
                     {options.tokens, options.sampling, options.stop, count});
   Reader reader(model, {options.level, scheduler ? &*scheduler : nullptr}, pool ? *pool : own.emplace(1));
@@ -235,7 +179,9 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
     const bool goes_on = text.cache().length() > 0;  // else it begins again with the last half
     const auto begin = std::chrono::steady_clock::now();
     logits = reader.read(text);
-    if (goes_on) budgets.add(seconds_since(begin));
+    if (!goes_on) continue;
+    if (const auto mean = budgets.add(std::llround(1e9 * seconds_since(begin)), energy))
+      scheduler->set_mean(*mean);
   }
   show(text.finish());
   result.decode_seconds = seconds_since(start);

@@ -1,5 +1,9 @@
 #include "qtf/model/rank_mix.h"
 
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
 namespace qtf::model {
 
 void RankMix::add(const RankScheduler& scheduler, const uint8_t* chosen, int64_t rows) {
@@ -42,6 +46,28 @@ double RankMix::mean_rank(const RankScheduler& scheduler) const {
   }
   const int64_t all = total();
   return all > 0 ? sum / static_cast<double>(all) : 0;
+}
+
+std::string policy_name(const adapt::RankPolicyChoice& policy) {
+  return policy.signal == adapt::RankSignal::fixed ? fmt::format("fixed:{}", policy.level)
+                                                   : std::string(adapt::info(policy.signal).name);
+}
+
+nlohmann::ordered_json ranks_json(const RankScheduler& scheduler, const RankMix& mix) {
+  const auto share = [](int64_t units) {
+    return static_cast<double>(units) / static_cast<double>(adapt::kUnit);
+  };
+  nlohmann::ordered_json shares = nlohmann::ordered_json::array();
+  for (int level = 1; level <= scheduler.levels(); ++level) shares.push_back(mix.share(level));
+  nlohmann::ordered_json json = {{"policy", policy_name(scheduler.options().policy)},
+                                 {"mean_rank", mix.mean_rank(scheduler)},
+                                 {"level_shares", shares}};
+  if (scheduler.options().policy.signal != adapt::RankSignal::fixed) {
+    json["asked_mean_rank"] = share(scheduler.mean());
+    json["alpha"] = share(scheduler.alpha());
+    json["hysteresis"] = share(scheduler.hysteresis());
+  }
+  return json;
 }
 
 }  // namespace qtf::model

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
 #include <vector>
 
 #include "qtf/model/rank_scheduler.h"
@@ -39,5 +41,12 @@ class RankMix {
  private:
   std::vector<std::vector<int64_t>> counts_;  // [layers][levels]
 };
+
+/// As --rank-policy has it: "entropy", "fixed:2".
+std::string policy_name(const adapt::RankPolicyChoice& policy);
+
+/// A policy and the mix that it came to, for reports and answers: {policy, mean_rank, level_shares} and, of
+/// those that have them, {asked_mean_rank, alpha, hysteresis}.
+nlohmann::ordered_json ranks_json(const RankScheduler& scheduler, const RankMix& mix);
 
 }  // namespace qtf::model

@@ -148,11 +148,27 @@ Json Choice::add(const Written& written) {
   return choice;
 }
 
+namespace {
+
+/// What a text's budgets did to its ranks: each change with what it was decided by.
+Json budget_json(const Finished& finished) {
+  Json json{{"mean_rank", static_cast<double>(*finished.mean_rank) / static_cast<double>(adapt::kUnit)},
+            {"kept", std::ranges::none_of(finished.decisions,
+                                          [](const adapt::LatencyDecision& d) { return d.too_slow; })},
+            {"decisions", Json::array()}};
+  for (const adapt::LatencyDecision& decision : finished.decisions)
+    json["decisions"].push_back(adapt::to_json(decision));
+  return json;
+}
+
+}  // namespace
+
 Json Choice::end(const Finished& finished) {
   text_ += finished.text;
   finish_reason_ = reason_text(finished.ending);
   Json choice = part(finished.text, nullptr);
   choice["finish_reason"] = finish_reason_;
+  if (finished.mean_rank) choice["budget"] = budget_ = budget_json(finished);
   return choice;
 }
 
@@ -166,6 +182,7 @@ Json Choice::whole() const {
   choice["logprobs"] = logprobs_;
   choice["finish_reason"] = finish_reason_;
   if (wants_trace_) choice["trace"] = trace_;
+  if (!budget_.is_null()) choice["budget"] = budget_;
   return choice;
 }
 

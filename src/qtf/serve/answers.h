@@ -56,7 +56,7 @@ class Choice {
   int64_t index_;
   int64_t offset_ = 0;  // of the next token's text, in bytes
   std::string text_, finish_reason_;
-  nlohmann::ordered_json logprobs_, trace_;
+  nlohmann::ordered_json logprobs_, trace_, budget_;
 };
 
 /// An answer of several choices, or a streamed part of one.

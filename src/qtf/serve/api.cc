@@ -404,6 +404,37 @@ std::shared_ptr<const model::RankScheduler> ApiService::scheduler_of(const Compl
   return scheduler;
 }
 
+namespace {
+
+/// A number that must be above 0, as whole units of 1/`unit`; 0: it was not given.
+int64_t budget_units(const std::optional<double>& asked, double unit, const char* name) {
+  if (!asked) return 0;
+  const int64_t units = std::llround(*asked * unit);
+  if (units < 1) throw RequestError(name, fmt::format("{} must be above 0, got {}", name, *asked));
+  return units;
+}
+
+/// A policy that budgets drive: the one asked for, or the model's own.
+std::shared_ptr<model::RankScheduler> driven_scheduler(const CompletionRequest& request,
+                                                       const model::ModelConfig& config, const char* budget) {
+  model::RankOptions options;
+  try {
+    options.policy = request.rank_policy.empty()
+                         ? model::own_policy(config)
+                         : adapt::parse_rank_policy(request.rank_policy, model::level_count(config));
+    if (options.policy.signal == adapt::RankSignal::fixed)
+      throw_input_error(budget,
+                        "drives the mean rank of a policy, which fixed levels have not; give another "
+                        "rank_policy");
+    if (request.mean_rank) options.mean = std::llround(*request.mean_rank * 1e9);
+    return std::make_shared<model::RankScheduler>(config, options);
+  } catch (const InputError& error) {
+    throw RequestError(request.rank_policy.empty() ? budget : "rank_policy", error.what());
+  }
+}
+
+}  // namespace
+
 Job ApiService::job_of(const CompletionRequest& request, Endpoint endpoint, const Engine& engine) {
   const model::ModelConfig& config = engine.model().config();
   Job job;
@@ -423,7 +454,18 @@ Job ApiService::job_of(const CompletionRequest& request, Endpoint endpoint, cons
                                             levels, request.level));
   }
   job.level = request.level == levels ? 0 : static_cast<int>(request.level);  // one name: they share passes
-  job.scheduler = scheduler_of(request, config);
+  job.budgets = {budget_units(request.max_latency_ms, 1e6, "max_latency_ms"),
+                 budget_units(request.max_energy_per_query, 1e9, "max_energy_per_query")};
+  if (job.budgets.energy_nj > 0 && engine.state().energy_tier.empty())
+    throw RequestError("max_energy_per_query",
+                       "this server has no energy meter; ask for max_latency_ms instead");
+  if (job.budgets.any()) {
+    job.driven = driven_scheduler(request, config,
+                                  job.budgets.token_ns > 0 ? "max_latency_ms" : "max_energy_per_query");
+    job.scheduler = job.driven;
+  } else {
+    job.scheduler = scheduler_of(request, config);
+  }
   job.logprobs = request.logprobs;
   job.top = request.top_logprobs;
   job.echo = request.echo && request.logprobs;
@@ -444,6 +486,7 @@ void ApiService::complete(const HttpRequest& request, Endpoint endpoint, const s
   for (int64_t i = 0; i < texts; ++i) {
     Job& one = jobs.emplace_back(job);
     one.scope = scope;
+    if (job.driven) one.scheduler = one.driven = std::make_shared<model::RankScheduler>(*job.driven);
     one.options.sampling.seed += static_cast<uint64_t>(i);
     const auto index = static_cast<size_t>(i);
     one.listener.on_prompt = [call, index](std::span<const TokenProbability> prompt) {

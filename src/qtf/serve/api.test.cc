@@ -156,6 +156,28 @@ TEST_F(ApiOf, TakesALevelAndAPolicy) {
   EXPECT_GE(trace[0]["level"][0], 1);
 }
 
+TEST_F(ApiOf, KeepsATextWithinItsBudget) {
+  const json body{{"prompt", "once"}, {"max_tokens", 20}, {"temperature", 0}, {"rank_policy", "random"}};
+  json ample = body, tight = body;
+  ample["max_latency_ms"] = 60'000;
+  tight["max_latency_ms"] = 0.000'001, tight["n"] = 2, tight["mean_rank"] = 0.75;
+  const json kept = complete(ample)["choices"][0];
+  EXPECT_EQ(kept["text"], complete(body)["choices"][0]["text"]);
+  EXPECT_EQ(kept["budget"], json({{"mean_rank", 0.5}, {"kept", true}, {"decisions", json::array()}}));
+  EXPECT_EQ(complete(body)["choices"][0].count("budget"), 0U);
+  for (const json& choice : complete(tight)["choices"]) {  // each drives its own policy
+    const json& budget = choice["budget"];
+    EXPECT_LT(budget["mean_rank"], 0.75);
+    EXPECT_EQ(budget["kept"], false);
+    ASSERT_EQ(budget["decisions"].size(), 2U) << "18 decoded tokens, a decision in 8";
+    EXPECT_EQ(budget["decisions"][0]["asked"], "750000000") << budget.dump();
+  }
+  const std::vector<json> events = stream(tight);
+  const auto told =
+      std::ranges::count_if(events, [](const json& event) { return event["choices"][0].contains("budget"); });
+  EXPECT_EQ(told, 2) << "with the last part of each text";
+}
+
 TEST_F(ApiOf, ListsItsModel) {
   const json got = json::parse(answer(get("/v1/models")).body);
   EXPECT_EQ(got["data"][0]["id"], "small");
@@ -286,6 +308,15 @@ TEST_F(ApiOf, RefusesWhatIsNotForIt) {
       {keyed(post("/v1/completions", R"({"prompt":"a","rank_policy":"nonsense"})")), 400, "nonsense"},
       {keyed(post("/v1/completions", R"({"prompt":"a","rank_policy":"entropy"})")), 400, "calibrate"},
       {keyed(post("/v1/completions", R"({"prompt":"a","rank_policy":"random","mean_rank":1})")), 400, "mean"},
+      {keyed(post("/v1/completions", R"({"prompt":"a","max_latency_ms":0})")), 400,
+       "max_latency_ms must be above 0"},
+      {keyed(post("/v1/completions", R"({"prompt":"a","max_latency_ms":1e9})")), 400, "from 0 to 60000"},
+      {keyed(post("/v1/completions", R"({"prompt":"a","max_latency_ms":"5"})")), 400, "a number"},
+      {keyed(post("/v1/completions", R"({"prompt":"a","max_energy_per_query":-1})")), 400,
+       "from 0 to 1000000"},
+      {keyed(post("/v1/completions", R"({"prompt":"a","max_latency_ms":5})")), 400, "calibrate"},
+      {keyed(post("/v1/completions", R"({"prompt":"a","max_latency_ms":5,"rank_policy":"fixed:2"})")), 400,
+       "fixed levels have not"},
   };
   for (const Wrong& one : wrong) {
     const HttpAnswer got = answer(one.request);

@@ -16,6 +16,9 @@ using nlohmann::json;
 
 namespace {
 
+// Beyond what any request needs, so that what is multiplied to whole units fits.
+constexpr double kLongestTokenMs = 60'000, kMostJoules = 1'000'000;
+
 /// Stores a value in the member that it is for.
 template <auto member>
 void store_member(CompletionRequest& request, const json& value) {
@@ -120,8 +123,9 @@ const Field kFields[] = {
      .min = 0,
      .max = 1,
      .initial = "1",
-     .help = "keep the fewest tokens whose probabilities sum to this",
-     .store = store_sampling<&model::SamplingOptions::top_p>},
+     .help = "keep the fewest tokens whose probabilities sum to this; 0: the most likely one",
+     .store = [](CompletionRequest& request,
+                 const json& value) { request.sampling.top_p = std::max(value.get<double>(), 1e-9); }},
     {.name = "top_k",
      .type = FieldType::integer,
      .max = 1e9,
@@ -211,6 +215,22 @@ const Field kFields[] = {
      .max = 1,
      .help = "of the policy, as a share of the range of ranks, above 0 and below 1",
      .store = [](CompletionRequest& request, const json& value) { request.mean_rank = value.get<double>(); }},
+    {.name = "max_latency_ms",
+     .type = FieldType::number,
+     .max = kLongestTokenMs,
+     .help =
+         "time that a token may take, in ms: the policy's mean rank falls where tokens take longer, and the "
+         "text then depends on the machine; what it came to stands in the choice's `budget`",
+     .store = [](CompletionRequest& request,
+                 const json& value) { request.max_latency_ms = value.get<double>(); }},
+    {.name = "max_energy_per_query",
+     .type = FieldType::number,
+     .max = kMostJoules,
+     .help =
+         "joules that the prompt and all max_tokens may take: the mean rank falls where what is left would "
+         "not last",
+     .store = [](CompletionRequest& request,
+                 const json& value) { request.max_energy_per_query = value.get<double>(); }},
     {.name = "trace",
      .type = FieldType::boolean,
      .initial = "false",
@@ -295,6 +315,15 @@ std::span<const Field> completion_fields() {
   return kFields;
 }
 
+namespace {
+
+/// Whole numbers in full.
+std::string limit_text(double limit) {
+  return limit == std::floor(limit) ? fmt::format("{:.0f}", limit) : fmt::format("{:g}", limit);
+}
+
+}  // namespace
+
 std::string field_range(const Field& field) {
   switch (field.type) {
     case FieldType::text:
@@ -303,8 +332,8 @@ std::string field_range(const Field& field) {
     case FieldType::number: {
       const std::string_view what = field.type == FieldType::integer ? "an integer" : "a number";
       if (field.max >= kMostSeed || field.max == 0)
-        return fmt::format("{} of at least {:g}", what, field.min);
-      return fmt::format("{} from {:g} to {:g}", what, field.min, field.max);
+        return fmt::format("{} of at least {}", what, limit_text(field.min));
+      return fmt::format("{} from {} to {}", what, limit_text(field.min), limit_text(field.max));
     }
     case FieldType::boolean:
       return "true or false";

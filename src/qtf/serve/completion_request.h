@@ -39,6 +39,8 @@ struct CompletionRequest {
   int64_t level = 0;
   std::string rank_policy;
   std::optional<double> mean_rank;
+  std::optional<double> max_latency_ms;        ///< of a token
+  std::optional<double> max_energy_per_query;  ///< joules
 };
 
 /// A request that cannot be answered, for the error object of the answer.

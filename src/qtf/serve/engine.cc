@@ -59,7 +59,8 @@ struct Active {
         submitted(waiting.submitted),
         cached(hit ? std::min<int64_t>(hit->tokens, static_cast<int64_t>(job.prompt.size()) - 1) : 0),
         text(*loaded.model, *loaded.tokenizer, job.prompt, job.options,
-             hit ? std::optional(std::move(hit->cache)) : std::nullopt) {}
+             hit ? std::optional(std::move(hit->cache)) : std::nullopt),
+        budgets(job.budgets, job.options.tokens, job.driven ? job.driven->mean() : 0) {}
 
   PrefixScope scope() const { return {job.scope, job.level, job.scheduler}; }
 
@@ -68,6 +69,7 @@ struct Active {
   Clock::time_point submitted;
   int64_t cached;
   model::Continuation text;
+  model::BudgetKeeper budgets;
   double first_token_ms = 0;
   int64_t window_rows = 0;  ///< that it read since the energy meter was started
   std::optional<adapt::Energy> energy = adapt::Energy{};
@@ -190,7 +192,7 @@ class Engine::Loop {
 
   void begin(Waiting&& next) {
     std::optional<PrefixCache::Hit> hit;
-    if (!next.job.echo)
+    if (!next.job.echo && !next.job.driven)
       hit = prefixes_.find({next.job.scope, next.job.level, next.job.scheduler}, next.job.prompt);
     if (meter_ && active_.empty()) meter_->start();
     active_.push_back(std::make_unique<Active>(std::move(next), loaded_, std::move(hit)));
@@ -249,9 +251,23 @@ class Engine::Loop {
       write(*piece.sequence, {logits.row(place++), static_cast<size_t>(config.vocabulary)}, entropy, row - 1,
             ms);
     }
+    for (const Piece& piece : pieces) keep_budgets(*piece.sequence, ms);
     const std::lock_guard lock(mutex_);
     ++state_.passes;
     state_.prompt_tokens += of_prompts;
+  }
+
+  /// Drives the mean rank of a text by what its tokens take: of a decoded one, the time that its caller
+  /// waited.
+  void keep_budgets(Active& sequence, double ms) {
+    if (!sequence.job.driven || sequence.text.drawn().size() < 2) return;
+    const auto energy = [&]() -> std::optional<adapt::Energy> {
+      close_energy_window();
+      if (meter_) meter_->start();
+      return meter_ ? sequence.energy : std::nullopt;
+    };
+    if (const auto mean = sequence.budgets.add(std::llround(1e6 * ms), energy))
+      sequence.job.driven->set_mean(*mean);
   }
 
   /// Rows whose logits are needed: of the sequences that have read all they have. Tells echoed prompts'.
@@ -385,6 +401,10 @@ class Engine::Loop {
     finished.first_token_ms = sequence.first_token_ms;
     finished.ms = ms_since(sequence.submitted);
     finished.energy = meter_ ? sequence.energy : std::nullopt;
+    if (sequence.job.driven) {
+      finished.mean_rank = sequence.job.driven->mean();
+      finished.decisions = std::move(sequence.budgets.decisions);
+    }
     keep_prefix(sequence);
     {
       const std::lock_guard lock(mutex_);
@@ -395,7 +415,7 @@ class Engine::Loop {
   }
 
   void keep_prefix(Active& sequence) {
-    if (!sequence.text.whole()) return;
+    if (!sequence.text.whole() || sequence.job.driven) return;
     const auto read = static_cast<size_t>(sequence.text.cache().length());
     const auto tokens = sequence.text.history().first(read);
     prefixes_.keep(sequence.scope(), {tokens.begin(), tokens.end()}, std::move(sequence.text.cache()));

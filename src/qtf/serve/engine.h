@@ -12,6 +12,7 @@
 
 #include "qtf/adapt/energy.h"
 #include "qtf/base/thread_pool.h"
+#include "qtf/model/budget_keeper.h"
 #include "qtf/model/continuation.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/model/rank_scheduler.h"
@@ -50,11 +51,13 @@ struct Finished {
   std::string text;   ///< what was held back until now
   std::string error;  ///< with Ending::error
   int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;            ///< of the prompt, found in the prefix cache
-  int64_t tokens = 0;                   ///< written
-  double first_token_ms = 0;            ///< from submit() on
-  double ms = 0;                        ///< from submit() to the end
-  std::optional<adapt::Energy> energy;  ///< its share; none where it could not be measured
+  int64_t cached_tokens = 0;                      ///< of the prompt, found in the prefix cache
+  int64_t tokens = 0;                             ///< written
+  double first_token_ms = 0;                      ///< from submit() on
+  double ms = 0;                                  ///< from submit() to the end
+  std::optional<adapt::Energy> energy;            ///< its share; none where it could not be measured
+  std::optional<int64_t> mean_rank;               ///< of a text with budgets: at its end, in 1e-9
+  std::vector<adapt::LatencyDecision> decisions;  ///< that drove it there
 };
 
 /// Called on the engine's thread: must return at once and not throw.
@@ -70,8 +73,10 @@ struct Job {
   model::ContinuationOptions options;
   int level = 0;
   std::shared_ptr<const model::RankScheduler> scheduler;  ///< null: `level` for all maps
-  bool logprobs = false;                                  ///< Written::logprob is computed
-  int64_t top = 0;                                        ///< how many of the most likely tokens are told
+  model::TextBudgets budgets;
+  std::shared_ptr<model::RankScheduler> driven;  ///< with budgets: `scheduler`, which no other job shares
+  bool logprobs = false;                         ///< Written::logprob is computed
+  int64_t top = 0;                               ///< how many of the most likely tokens are told
   bool echo = false;  ///< on_prompt gets every prompt token's logprob (0 for the first)
   std::string scope;  ///< whose prefix cache: callers with other keys see nothing of each other
   Listener listener;

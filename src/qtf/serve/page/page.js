@@ -87,9 +87,11 @@ function request() {
     stream_options: { include_usage: true },
   };
   const policy = by("policy").value;
-  if (by("ranks").hidden || policy === "") return body;
+  if (by("ranks").hidden) return body;
   if (policy.startsWith("level:")) return { ...body, level: Number(policy.slice(6)) };
-  return { ...body, rank_policy: policy, mean_rank: Number(by("rank").value) };
+  if (Number(by("latency").value) > 0) body.max_latency_ms = Number(by("latency").value);
+  if (Number(by("joules").value) > 0) body.max_energy_per_query = Number(by("joules").value);
+  return policy === "" ? body : { ...body, rank_policy: policy, mean_rank: Number(by("rank").value) };
 }
 
 async function write() {
@@ -104,6 +106,7 @@ async function write() {
   prompt.textContent = by("prompt").value;
   by("text").replaceChildren(prompt);
   for (const id of ["speed", "first", "energy"]) by(id).textContent = "–";
+  by("budget").parentElement.hidden = true;
   const start = performance.now();
   let first = 0;
   try {
@@ -116,6 +119,7 @@ async function write() {
         } else if (choice.text) {
           by("text").append(choice.text);  // held back until the end
         }
+        if (choice.budget) showBudget(choice.budget);
       }
       if (event.usage) showUsage(event.usage);
       const seconds = (performance.now() - first) / 1000;
@@ -131,6 +135,15 @@ async function write() {
     by("run").disabled = false;
     by("stop").disabled = true;
   }
+}
+
+// What the budgets made of the policy's mean rank.
+function showBudget({ mean_rank: rank, kept, decisions }) {
+  by("budget").parentElement.hidden = false;
+  const changes = `${decisions.length} ${decisions.length === 1 ? "change" : "changes"}`;
+  by("budget").textContent = kept
+    ? `kept, at mean rank ${rank.toFixed(2)} after ${changes}`
+    : `over, with the smallest ranks (${rank.toFixed(2)})`;
 }
 
 function showUsage({ energy, completion_tokens: written }) {
@@ -164,8 +177,11 @@ function showModel(model) {
   showMean();
 }
 
+// A mean rank is a policy's to have, and a budget's to drive; fixed levels have none.
 function showMean() {
-  by("mean").hidden = !["gate", "entropy", "random"].includes(by("policy").value);
+  const policy = by("policy").value;
+  by("mean").hidden = !["gate", "entropy", "random"].includes(policy);
+  for (const budget of document.querySelectorAll(".budget")) budget.hidden = policy.startsWith("level:");
 }
 
 for (const output of document.querySelectorAll("output")) {
@@ -176,7 +192,7 @@ for (const output of document.querySelectorAll("output")) {
 }
 by("policy").addEventListener("change", showMean);
 // A moved knob shows its effect at once, on the same prompt and seed.
-for (const id of ["rank", "policy"]) by(id).addEventListener("change", () => { if (tokens.length) write(); });
+for (const id of ["rank", "policy", "latency", "joules"]) by(id).addEventListener("change", () => { if (tokens.length) write(); });
 by("ask").addEventListener("submit", (event) => { event.preventDefault(); write(); });
 by("stop").addEventListener("click", () => running?.abort());
 by("text").addEventListener("keydown", (event) => {
