@@ -1,10 +1,12 @@
 #!/usr/bin/python3
-"""Speed of inference beside llama.cpp's: prompts of 512 tokens and 128 decoded tokens of the same fp32 weights.
+"""Speed of inference beside llama.cpp's: prompts of 512 tokens and 128 decoded tokens of the same weights, fp32 or,
+with --dtype int8, integers of 8 bits with a scale for 32 of them on both sides (the peer's Q8_0).
 
 The weights are random, of Llama's architecture. Where llama-simple lies beside llama-bench, the tokens that both
 sides decode greedily are compared first. Then the sides alternate, each in its own process, and each pair gives
 one ratio; the median is the figure. Without a peer only our own speed is printed.
   bench/inference/compare.py --peer ~/llama.cpp/build/bin/llama-bench --json figures.json
+  bench/inference/compare.py --dtype int8 --peer ~/llama.cpp/build/bin/llama-bench
   bench/inference/compare.py --scaling    our own speed against width, context, vocabulary and threads
 """
 import argparse
@@ -34,7 +36,10 @@ SAME_TOKENS = 8  # at least; later ones may differ where the peer's fp16 cache t
 def parse():
     parser = argparse.ArgumentParser(description="Compares the speed of inference with llama.cpp's")
     parser.add_argument("--qtf", default=DEFAULT_QTF, help="our side, the program inference_steps (%(default)s)")
-    parser.add_argument("--peer", help="llama.cpp's program llama-bench")
+    parser.add_argument("--peer", help="the program llama-bench of llama.cpp, or of a fork of it")
+    parser.add_argument("--dtype", default="f32", choices=["f32", "int8"], help="of the weights (%(default)s)")
+    parser.add_argument("--converter", default=os.path.join(ROOT, "build", "release", "bin", "qtf"),
+                        help="with int8 and a peer: writes its file (%(default)s)")
     parser.add_argument("--model", action="append", choices=MODELS, help="may be repeated (all)")
     parser.add_argument("--threads", type=int, action="append", help="may be repeated (2)")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs a model (%(default)s)")
@@ -111,6 +116,13 @@ def compare(flags, name, folder):
     if flags.peer:
         gguf.write_gguf(folder, path)
         compare_outputs(flags, name, folder, path)
+    if flags.dtype != "f32":
+        codes = os.path.join(folder, flags.dtype)
+        output_of([flags.qtf, "--model", codes, "quantize", "--from", folder, "--dtype", flags.dtype])
+        folder = codes
+        if flags.peer:
+            output_of([flags.converter, "convert", path, path + ".q8_0.gguf", "--type", "q8_0"])
+            path += ".q8_0.gguf"
     rows = []
     for threads in flags.threads:
         pairs = []
@@ -149,8 +161,8 @@ def summary(name, parameters, threads, pairs):
     return row
 
 
-def print_summary(rows):
-    print("\n| model | threads | prefill 512, tokens/s: qtf / llama.cpp | ratio | decode 128: qtf / llama.cpp | ratio "
+def print_summary(rows, dtype):
+    print(f"\nWeights of {dtype}:\n\n| model | threads | prefill 512, tokens/s: qtf / llama.cpp | ratio | decode 128: qtf / llama.cpp | ratio "
           "| decoding reads, GB/s | of read / triad bandwidth |\n|---|---|---|---|---|---|---|---|")
     for row in rows:
         cells = [f"{row['model']} ({row['parameters'] / 1e6:.1f} M)", str(row["threads"])]
@@ -213,7 +225,7 @@ def comparison(flags):
     for name in flags.model:
         with tempfile.TemporaryDirectory(prefix="qtf-inference-") as folder:
             rows += compare(flags, name, folder)
-    print_summary(rows)
+    print_summary(rows, flags.dtype)
     return rows
 
 

@@ -197,7 +197,6 @@ Work work_of(const qtf::model::Transformer<float>& model, const Flags& flags) {
 
 Json measure(const Flags& flags) {
   Session session(flags);
-  const auto& config = session.config;
   const auto tokens =
       session.random_tokens(std::max({flags.prompt, flags.generate, flags.start, int64_t{1}}));
   const std::span all(tokens);
