@@ -46,10 +46,10 @@ void free_gauge(const WeightShape& shape, const T* fixed, T* cores);
 template <class T>
 void balance_gauge(const WeightShape& shape, T* cores);
 
-/// The same function with the gauge whose numbers are best rounded to few bits, in place, from a balanced one:
-/// within each level's addition the factors are turned by an orthogonal matrix, the cosine transform, which
-/// spreads large columns over all. What rounding then loses of W is, at any decay of its singular values, no
-/// larger a share than of a dense matrix, for each factor: Σσ ≤ √(rank·Σσ²).
+/// The same function with the gauge whose numbers are best rounded to few bits, in place, from a balanced
+/// one: within each level's addition the factors are turned by an orthogonal matrix, the cosine transform,
+/// which spreads large columns over all. What rounding then loses of W is, at any decay of its singular
+/// values, no larger a share than of a dense matrix, for each factor: Σσ ≤ √(rank·Σσ²).
 template <class T>
 void spread_gauge(const WeightShape& shape, T* cores);
 
