@@ -183,6 +183,14 @@ void Transformer<T>::prepare(tt::Use use, ThreadPool& pool) {
 }
 
 template <class T>
+Range Transformer<T>::block_gradients(size_t block) const {
+  const auto begin = [&](size_t i) {
+    return i < blocks_.size() ? blocks_[i].attention_norm.weight_gradient : final_norm_.weight_gradient;
+  };
+  return {begin(block), begin(block + 1)};
+}
+
+template <class T>
 void Transformer<T>::pull_back(T* gradients, ThreadPool& pool) const {
   const ProfileScope profile("gradients of cores");
   pool.run([&](int worker) {
@@ -451,6 +459,7 @@ double Transformer<T>::pass_forward_backward(const TokenBatch& batch, const Step
   for (size_t i = blocks_.size(); i-- > 0;) {
     nn::block_backward<T>(blocks_[i], spec_, pass, static_cast<int64_t>(i), keep.blocks[i], dx, gradients,
                           arena);
+    if (options.block_done) options.block_done();
   }
   nn::apply_dropout(pass.dropout, -1, dx);
   embed_backward(batch, dx, embed_saved, gradients, level, arena);
@@ -479,6 +488,7 @@ void Transformer<T>::distill(const TokenBatch& batch, const StepOptions& options
   }
   const auto size = static_cast<size_t>(rows);
   StepOptions own = options;
+  if (index + 1 < options.distillations()) own.block_done = nullptr;
   own.gradient_scale *= static_cast<double>(count);
   own.dropout.first_token += first * length;
   own.dropout.run_rows = length, own.dropout.run_step = count * length;
@@ -509,7 +519,9 @@ double Transformer<T>::forward_backward(const TokenBatch& batch, const StepOptio
     task.teacher.temperature = static_cast<T>(teacher.temperature);
   }
   if (options.distillations() > 0) task.probabilities = new_matrix(config_.vocabulary);
-  const double nats = pass_forward_backward(batch, options, 0, task, gradients, arena);
+  StepOptions largest = options;
+  if (options.distillations() > 0) largest.block_done = nullptr;
+  const double nats = pass_forward_backward(batch, largest, 0, task, gradients, arena);
   for (size_t i = 0; i < options.distillations(); ++i)
     distill(batch, options, i, task.probabilities, gradients, arena);
   return nats;

@@ -3,6 +3,7 @@
 // batched.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -58,6 +59,8 @@ struct StepOptions {
   bool in_turns = false;
   int64_t first_sequence = 0;  ///< its number, which says whose turn it is: from 0 on, level after level
   RouterSamples* router_samples = nullptr;  ///< gets the tokens' numbers at the largest level
+  std::function<void()>
+      block_done;  ///< called as a block's gradients are final, from the last block to the first
 };
 
 template <class T>
@@ -133,6 +136,9 @@ class Transformer {
   /// Length of a worker's gradient buffer: parameters(), then the factors of maps whose factors are not their
   /// cores, then the guides.
   int64_t gradient_size() const { return gradient_size_; }
+
+  /// Where the gradients of a block's own cores, norms and biases lie.
+  Range block_gradients(size_t block) const;
 
   /// Takes the summed factor gradients of such maps to their cores, in place (split over the pool).
   void pull_back(T* gradients, ThreadPool& pool) const;

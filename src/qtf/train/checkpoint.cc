@@ -54,7 +54,8 @@ std::vector<std::pair<std::string, std::span<float>>> named(const CheckpointArra
 
 void check_identity(const fs::path& path, const json& found, const json& expected) {
   for (const auto& [key, value] : expected.items()) {
-    if (found.contains(key) && found.at(key) == value) continue;
+    const bool any = value.is_null() || (found.contains(key) && found.at(key).is_null());
+    if (any || (found.contains(key) && found.at(key) == value)) continue;
     throw_input_error(
         "resume",
         "{} was made with {} = {}, this run has {}; resume with the same settings, or train into "

@@ -37,7 +37,7 @@ void save_checkpoint(const std::filesystem::path& folder, const RunState& progre
 
 /// Reads it back: `arrays` is asked for the places of the numbers once the state is known. Throws InputError
 /// if there is none, or if its identity is not this one (naming the first key that differs: another text,
-/// seed, model, …), IoError if it is damaged.
+/// seed, model, …; null goes with any value), IoError if it is damaged.
 RunState load_checkpoint(const std::filesystem::path& folder, const nlohmann::json& identity,
                          const std::function<CheckpointArrays(const RunState&)>& arrays);
 

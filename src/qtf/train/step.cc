@@ -1,6 +1,7 @@
 #include "qtf/train/step.h"
 
 #include <algorithm>
+#include <array>
 
 #include "qtf/base/profile.h"
 #include "qtf/base/random.h"
@@ -26,7 +27,7 @@ std::vector<int> sandwich_levels(const model::ModelConfig& config, uint64_t seed
 }
 
 Stepper::Stepper(model::Transformer<float>& model, const AdamWOptions& options, ThreadPool& pool,
-                 int64_t micro_rows)
+                 int64_t micro_rows, Ranks* ranks)
     : model_(model),
       pool_(pool),
       options_(options),
@@ -36,16 +37,9 @@ Stepper::Stepper(model::Transformer<float>& model, const AdamWOptions& options, 
       arenas_(static_cast<size_t>(pool.size())),
       nats_(static_cast<size_t>(pool.size())),
       router_samples_(static_cast<size_t>(pool.size())),
-      rank_samples_(static_cast<size_t>(pool.size())) {}
-
-model::RankSamples Stepper::rank_samples() const {
-  model::RankSamples all;
-  for (const model::RankSamples& part : rank_samples_) {
-    all.resize(std::max(all.size(), part.size()));
-    for (size_t layer = 0; layer < part.size(); ++layer)
-      all[layer].insert(all[layer].end(), part[layer].begin(), part[layer].end());
-  }
-  return all;
+      rank_samples_(static_cast<size_t>(pool.size())),
+      ranks_(ranks) {
+  if (ranks_) sums_.emplace(*ranks_, pool.size());
 }
 
 AdamW& Stepper::guide_optimizer() {
@@ -60,7 +54,7 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
   AlignedVector<float>& gradients = gradients_[static_cast<size_t>(worker)];
   {
     const ProfileScope profile(kSums);
-    gradients.assign(static_cast<size_t>(model_.gradient_size()), 0.F);
+    std::ranges::fill(gradients, 0.F);
   }
   model::RouterSamples& samples = router_samples_[static_cast<size_t>(worker)];
   samples = {};
@@ -74,50 +68,95 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
     const model::TokenBatch part{batch.inputs.subspan(begin, count), batch.targets.subspan(begin, count),
                                  sequences, batch.length};
     model::StepOptions options;
-    options.gradient_scale = 1.0 / static_cast<double>(batch.rows());
-    options.dropout = {input.dropout, input.dropout_key, first * batch.length};
+    const int64_t whole = input.all_sequences ? input.all_sequences : batch.sequences;
+    options.gradient_scale = 1.0 / static_cast<double>(whole * batch.length);
+    options.dropout = {input.dropout, input.dropout_key, (input.first_sequence + first) * batch.length};
     options.distilled_levels = input.distilled_levels;
     options.scheduler = input.scheduler;
     if (input.scheduler) options.rank_samples = &rank_samples;
     options.in_turns = input.in_turns;
-    options.first_sequence = first + steps_;  // with few sequences, no level goes without for long
+    // With few sequences, no level goes without for long.
+    options.first_sequence = input.first_sequence + first + steps_;
     options.router_samples = &samples;
+    if (sums_ && first + sequences == mine.end) options.block_done = [&] { sums_->finish_run(worker); };
     nats += model_.forward_backward(part, options, gradients.data(), arenas_[static_cast<size_t>(worker)],
                                     input.teacher);
   }
+  if (sums_) sums_->finish(worker);
   return nats;
 }
 
+/// As a backward pass finishes them: the blocks' from the last to the first, then all else.
+std::vector<Range> Stepper::gradient_runs() const {
+  const size_t blocks = model_.blocks().size();
+  std::vector<Range> runs;
+  for (size_t i = blocks; i-- > 0;) runs.push_back(model_.block_gradients(i));
+  runs.push_back({model_.block_gradients(blocks - 1).end, model_.gradient_size()});
+  runs.push_back({0, model_.block_gradients(0).begin});
+  return runs;
+}
+
 void Stepper::reduce_gradients() {
-  {
-    const ProfileScope profile(kSums);
-    pool_.parallel_for(model_.gradient_size(), [&](int, Range range) {
-      for (size_t worker = 1; worker < gradients_.size(); ++worker) {
-        kernels::add<float>(range.size(), gradients_[worker].data() + range.begin,
-                            gradients_[0].data() + range.begin);
-      }
-    });
-  }
-  model_.pull_back(gradients_[0].data(), pool_);
+  const ProfileScope profile(kSums);
+  if (sums_) return sums_->wait();
+  pool_.parallel_for(model_.gradient_size(), [&](int, Range range) {
+    for (size_t worker = 1; worker < gradients_.size(); ++worker) {
+      kernels::add<float>(range.size(), gradients_[worker].data() + range.begin,
+                          gradients_[0].data() + range.begin);
+    }
+  });
 }
 
 double Stepper::compute_gradients(const StepInput& input) {
   model_.prepare(tt::Use::training, pool_);
+  for (AlignedVector<float>& gradients : gradients_)
+    gradients.resize(static_cast<size_t>(model_.gradient_size()));
+  if (sums_) {
+    std::vector<float*> buffers;
+    for (AlignedVector<float>& gradients : gradients_) buffers.push_back(gradients.data());
+    sums_->begin(std::move(buffers), gradient_runs());
+  }
   pool_.run([&](int worker) { nats_[static_cast<size_t>(worker)] = worker_pass(worker, input); });
   reduce_gradients();
+  model_.pull_back(gradients_[0].data(), pool_);
   double nats = 0;
   for (double n : nats_) nats += n;
-  return nats / static_cast<double>(input.batch.rows());
+  if (ranks_) ranks_->sum(std::span(&nats, 1));
+  collect_samples();
+  const int64_t sequences = input.all_sequences ? input.all_sequences : input.batch.sequences;
+  return nats / static_cast<double>(sequences * input.batch.length);
+}
+
+/// Workers' samples in their order, then ranks' in theirs. All meetings of a step lie before its update, so
+/// that a lost rank leaves the others at a step's end.
+void Stepper::collect_samples() {
+  model::RouterSamples& router = step_router_samples_;
+  router = {};
+  for (const model::RouterSamples& part : router_samples_) {
+    router.selections.insert(router.selections.end(), part.selections.begin(), part.selections.end());
+    router.entropies.insert(router.entropies.end(), part.entropies.begin(), part.entropies.end());
+    router.routed += part.routed;
+    router.tokens += part.tokens;
+  }
+  step_rank_samples_.clear();
+  for (const model::RankSamples& part : rank_samples_) {
+    step_rank_samples_.resize(std::max(step_rank_samples_.size(), part.size()));
+    for (size_t layer = 0; layer < part.size(); ++layer)
+      step_rank_samples_[layer].insert(step_rank_samples_[layer].end(), part[layer].begin(),
+                                       part[layer].end());
+  }
+  if (!ranks_) return;
+  for (std::vector<float>& layer : step_rank_samples_) layer = gather(*ranks_, layer);
+  if (!model_.quantum()) return;
+  router.selections = gather(*ranks_, router.selections);
+  router.entropies = gather(*ranks_, router.entropies);
+  std::array<double, 2> counts = {static_cast<double>(router.routed), static_cast<double>(router.tokens)};
+  ranks_->sum(counts);
+  router.routed = static_cast<int64_t>(counts[0]), router.tokens = static_cast<int64_t>(counts[1]);
 }
 
 double Stepper::calibrate_router() {
-  model::RouterSamples all;
-  for (const model::RouterSamples& part : router_samples_) {
-    all.selections.insert(all.selections.end(), part.selections.begin(), part.selections.end());
-    all.entropies.insert(all.entropies.end(), part.entropies.begin(), part.entropies.end());
-    all.routed += part.routed;
-    all.tokens += part.tokens;
-  }
+  const model::RouterSamples& all = step_router_samples_;
   const model::QuantumParameters& at = *model_.layout().quantum;
   float* threshold = model_.parameters().data() + at.threshold;
   float* quantiles = model_.parameters().data() + at.entropy_quantiles;

@@ -7,13 +7,16 @@
 #include <vector>
 
 #include "qtf/model/transformer.h"
+#include "qtf/train/gradient_sums.h"
 #include "qtf/train/optimizer.h"
 
 namespace qtf::train {
 
 /// A step's sequences and switches.
 struct StepInput {
-  model::TokenBatch batch;
+  model::TokenBatch batch;     ///< with several ranks: this rank's part of the step's batch,
+  int64_t first_sequence = 0;  ///< which begins at this sequence,
+  int64_t all_sequences = 0;   ///< of so many; 0: the batch is whole
   double learning_rate = 1e-3;
   double dropout = 0;
   uint64_t dropout_key = 0;
@@ -32,17 +35,18 @@ struct StepResult {
   double nats_per_token = 0;  ///< of the text; of the teacher's divergence where its weight is 1
   double gradient_norm = 0;
   double routed_share = 0;  ///< of the step's tokens, with a quantum layer
-};
+};                          // all of the whole batch, the same on every rank
 
 /// Tokens that a worker passes at once: as fast as more (measured at widths 128 and 256), in less memory.
 constexpr int64_t kMicroRows = 512;
 
-/// Owns the workers' buffers. The same inputs give the same bits at the same number of threads.
+/// Owns the workers' buffers. The same inputs give the same bits at the same number of threads and ranks.
 class Stepper {
  public:
-  /// micro_rows: most tokens that a worker passes at once; bounds the activations' memory.
+  /// micro_rows: most tokens that a worker passes at once; bounds the activations' memory. ranks: with whom
+  /// each step is done, null for none; they begin with the same parameters.
   Stepper(model::Transformer<float>& model, const AdamWOptions& options, ThreadPool& pool,
-          int64_t micro_rows = kMicroRows);
+          int64_t micro_rows = kMicroRows, Ranks* ranks = nullptr);
 
   /// Gradients of the mean loss over the batch's tokens, then one AdamW update.
   StepResult step(const StepInput& input);
@@ -52,7 +56,7 @@ class Stepper {
 
   std::span<const float> gradients() const;
   /// Entropies of the last step's tokens, where it had a scheduler.
-  model::RankSamples rank_samples() const;
+  const model::RankSamples& rank_samples() const { return step_rank_samples_; }
   AdamW& optimizer() { return optimizer_; }
   /// Of the model's guides while it has some, with moments, clipping and bias correction of their own.
   AdamW& guide_optimizer();
@@ -62,6 +66,8 @@ class Stepper {
  private:
   double worker_pass(int worker, const StepInput& input);
   void reduce_gradients();
+  std::vector<Range> gradient_runs() const;
+  void collect_samples();
   /// Moves the router to this step's scores; returns the share of tokens that were routed.
   double calibrate_router();
 
@@ -77,6 +83,10 @@ class Stepper {
   std::vector<double> nats_;
   std::vector<model::RouterSamples> router_samples_;  // a worker each
   std::vector<model::RankSamples> rank_samples_;
+  model::RouterSamples step_router_samples_;  // of the whole batch
+  model::RankSamples step_rank_samples_;
+  Ranks* ranks_;
+  std::optional<GradientSums> sums_;
 };
 
 /// Floating-point operations of one step's products and attention: 6 a multiply-accumulate of the products

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <thread>
 
+#include "qtf/train/thread_ranks.h"
 #include "qtf/train/train_test.h"
 
 namespace qtf::train {
@@ -80,6 +82,55 @@ TEST_P(EveryModel, ThreadsAndMicroBatchesChangeGradientsByRoundingOnly) {
             << threads << " threads, " << micro_rows << " rows at once, dropout " << dropout;
         EXPECT_NEAR(other, nats, 1e-5);
       }
+    }
+  }
+}
+
+/// This rank's part of a step.
+StepInput part_of(const StepInput& whole, int rank, int ranks) {
+  const Range mine = split_range(whole.batch.sequences, rank, ranks);
+  const auto begin = static_cast<size_t>(mine.begin * kLength),
+             count = static_cast<size_t>(mine.size() * kLength);
+  StepInput part = whole;
+  part.batch = {whole.batch.inputs.subspan(begin, count), whole.batch.targets.subspan(begin, count),
+                mine.size(), kLength};
+  part.first_sequence = mine.begin, part.all_sequences = whole.batch.sequences;
+  return part;
+}
+
+TEST_P(EveryModel, RanksChangeGradientsByRoundingOnly) {
+  const Batch batch;
+  for (double dropout : {0.0, 0.3}) {
+    const StepInput input = batch.input(dropout, levels(), dropout > 0);
+    double nats = 0;
+    const std::vector<float> expected = gradients(input, 1, 1000, nats);
+    for (int size : {2, 3, 4}) {  // parts of four ranks differ in size
+      ThreadRoom room(size);
+      std::vector<std::vector<float>> found(static_cast<size_t>(size));
+      std::vector<double> losses(found.size());
+      std::vector<std::jthread> ranks;
+      for (int rank = 0; rank < size; ++rank) {
+        ranks.emplace_back([&, rank] {
+          ThreadRanks speech(room, rank);
+          ThreadPool pool(1 + rank % 2);
+          model::Transformer<float> model(small_config(GetParam()));
+          randomise(model);
+          Stepper stepper(model, {}, pool, 40, &speech);
+          const auto at = static_cast<size_t>(rank);
+          for (int repeat = 0; repeat < 2; ++repeat)
+            losses[at] = stepper.compute_gradients(part_of(input, rank, size));
+          found[at].assign(stepper.gradients().begin(), stepper.gradients().end());
+        });
+      }
+      ranks.clear();
+      for (size_t rank = 0; rank < found.size(); ++rank) {
+        EXPECT_EQ(found[rank], found[0]) << "rank " << rank << " of " << size;
+        EXPECT_NEAR(losses[rank], nats, 1e-5);
+      }
+      std::vector<float> difference = found[0];
+      for (size_t i = 0; i < difference.size(); ++i) difference[i] -= expected[i];
+      EXPECT_LT(length(difference) / length(expected), 100 * std::numeric_limits<float>::epsilon())
+          << size << " ranks, dropout " << dropout;
     }
   }
 }

@@ -1,6 +1,7 @@
 #include "qtf/train/trainer.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 
@@ -78,11 +79,14 @@ class Run {
         options_(job.options),
         pool_(pool),
         stop_(stop),
+        team_(job.ranks),
+        leads_(!team_ || team_->leads()),
+        mine_(team_ ? split_range(options_.batch, team_->rank(), team_->size()) : Range{0, options_.batch}),
         context_(job.model->config().context),
         sampler_(job.train, context_, options_.seed),
         stepper_(*job.model, options_.adamw, pool,
-                 options_.micro_batch ? options_.micro_batch * context_ : kMicroRows),
-        inputs_(static_cast<size_t>(options_.batch * context_)),
+                 options_.micro_batch ? options_.micro_batch * context_ : kMicroRows, team_),
+        inputs_(static_cast<size_t>(mine_.size() * context_)),
         targets_(inputs_.size()),
         peak_(measure_pool_peak(pool, 0.02)) {
     total_steps_ = options_.steps;
@@ -106,42 +110,80 @@ class Run {
     }
     stepper_.set_steps_done(progress_.step);
     if (ranks_ && !progress_.rank_quantiles.empty()) ranks_->set_quantiles(progress_.rank_quantiles);
-    metrics_.emplace(job_.out, progress_.metrics_bytes);
+    if (team_) gather_team();
+    if (leads_) metrics_.emplace(job_.out, progress_.metrics_bytes);
     if (!job_.resume) {
       write_start();
-      for (const ordered_json& line : job_.before.metrics) metrics_->write(line);
+      for (const ordered_json& line : job_.before.metrics) log(line);
     }
     begin_ = last_checkpoint_ = Clock::now();
-    if (job_.progress) {
+    if (job_.progress && leads_) {
       bar_.emplace(job_.name, bar_total(), stderr);
       bar_->start_at(bar_done());
     }
     if (job_.profile) profile_.emplace(pool_);
     const int64_t first_step = progress_.step;
-    while (!finished() && !interrupted()) {
-      train_step();
-      if (validation_due()) validate_now(options_.validation_tokens);
-      if (checkpoint_due()) checkpoint();
+    try {
+      train_steps();
+    } catch (const RanksLost&) {
+      return stop_without_ranks(first_step);
     }
     if (profile_) end_profile(progress_.step - first_step);
     return interrupted() ? stop_here() : finish();
   }
 
  private:
+  void train_steps() {
+    while (!finished() && !interrupted()) {
+      train_step();
+      if (team_) agree();
+      if (validation_due()) validate_now(options_.validation_tokens);
+      if (checkpoint_due()) checkpoint();
+    }
+  }
+
+  /// All ranks begin with the same job and rank 0's numbers. A resumed run's lie in the checkpoint that each
+  /// has read.
+  void gather_team() {
+    team_->watch(stop_);
+    check_agreement(*team_, job_.identity);
+    if (!job_.resume) {
+      team_->share(std::as_writable_bytes(job_.model->parameters()));
+      team_->share(std::as_writable_bytes(job_.model->guides()));
+      if (!average_.empty()) std::ranges::copy(job_.model->parameters(), average_.begin());
+    }
+    team_->sum(std::span(&peak_, 1));
+  }
+
+  /// The ranks' common mind after a step: rank 0's clock, and a signal that any of them got.
+  void agree() {
+    const int signal = stop_ ? stop_->load() : 0;
+    std::array<double, 3> sums = {leads_ ? elapsed() : 0, static_cast<double>(signal), signal ? 1. : 0.};
+    team_->sum(sums);
+    agreed_seconds_ = sums[0];
+    if (sums[2] > 0) agreed_signal_ = static_cast<int>(std::lround(sums[1] / sums[2]));
+  }
+
+  void log(const ordered_json& line) {
+    if (metrics_) metrics_->write(line);
+  }
+
   /// Steps and seconds as metrics.jsonl counts them.
   int64_t all_steps(int64_t step) const { return job_.before.steps + step; }
   double all_seconds() const { return job_.before.seconds + elapsed(); }
 
   double elapsed() const { return progress_.seconds + seconds_between(begin_, Clock::now()); }
   double share_done() const {
-    if (options_.minutes > 0) return elapsed() / (60 * options_.minutes);
+    const double seconds = team_ ? std::max(agreed_seconds_, progress_.seconds) : elapsed();
+    if (options_.minutes > 0) return seconds / (60 * options_.minutes);
     return static_cast<double>(progress_.step) / static_cast<double>(total_steps_);
   }
   bool finished() const { return share_done() >= 1 || out_of_patience(); }
   bool out_of_patience() const {
     return options_.patience > 0 && progress_.bad_validations >= options_.patience;
   }
-  bool interrupted() const { return stop_ && stop_->load() != 0; }
+  int signal() const { return team_ ? agreed_signal_ : stop_ ? stop_->load() : 0; }
+  bool interrupted() const { return signal() != 0; }
   int64_t bar_total() const {
     return options_.minutes > 0 ? std::llround(60 * options_.minutes) : total_steps_;
   }
@@ -176,15 +218,17 @@ class Run {
   }
 
   void write_start() {
-    metrics_->write({{"event", "start"},
-                     {"name", job_.name},
-                     {"parameters", model::stored_parameter_count(job_.model->config())},
-                     {"train_tokens", job_.train.size()},
-                     {"valid_tokens", job_.valid.size()},
-                     {"batch", options_.batch},
-                     {"context", context_},
-                     {"threads", pool_.size()},
-                     {"fma_peak", peak_}});
+    ordered_json line = {{"event", "start"},
+                         {"name", job_.name},
+                         {"parameters", model::stored_parameter_count(job_.model->config())},
+                         {"train_tokens", job_.train.size()},
+                         {"valid_tokens", job_.valid.size()},
+                         {"batch", options_.batch},
+                         {"context", context_},
+                         {"threads", pool_.size()},
+                         {"fma_peak", peak_}};
+    if (team_) line["ranks"] = team_->size();
+    log(line);
   }
 
   void end_profile(int64_t steps) {
@@ -195,19 +239,19 @@ class Run {
       parts.push_back(
           {{"part", row.path}, {"calls", row.calls}, {"seconds", row.seconds}, {"flops", row.flops}});
     }
-    metrics_->write({{"event", "profile"},
-                     {"step", progress_.step},
-                     {"steps", steps},
-                     {"seconds", report_->wall_seconds},
-                     {"threads", report_->threads},
-                     {"fma_peak", peak_},
-                     {"parts", parts}});
+    log({{"event", "profile"},
+         {"step", progress_.step},
+         {"steps", steps},
+         {"seconds", report_->wall_seconds},
+         {"threads", report_->threads},
+         {"fma_peak", peak_},
+         {"parts", parts}});
   }
 
   void load_batch() {
     const ProfileScope profile("reading batches");
-    for (int64_t i = 0; i < options_.batch; ++i) {
-      sampler_.copy(progress_.step * options_.batch + i, inputs_.data() + i * context_,
+    for (int64_t i = 0; i < mine_.size(); ++i) {
+      sampler_.copy(progress_.step * options_.batch + mine_.begin + i, inputs_.data() + i * context_,
                     targets_.data() + i * context_);
     }
   }
@@ -216,7 +260,8 @@ class Run {
     load_batch();
     fade_guides();
     StepInput input;
-    input.batch = {inputs_, targets_, options_.batch, context_};
+    input.batch = {inputs_, targets_, mine_.size(), context_};
+    input.first_sequence = mine_.begin, input.all_sequences = options_.batch;
     input.learning_rate =
         options_.learning_rate * schedule(share_done(), options_.warmup, options_.final_share);
     input.dropout = options_.dropout;
@@ -237,7 +282,7 @@ class Run {
     const double took = seconds_between(start, Clock::now());
     ++progress_.step;
     step_seconds_ += took;
-    step_tokens_ += static_cast<double>(input.batch.rows());
+    step_tokens_ += static_cast<double>(step_rows());
     if (!std::isfinite(result.nats_per_token) || !std::isfinite(result.gradient_norm)) {
       throw_diverged(fmt::format("loss {}, gradient norm {}", result.nats_per_token, result.gradient_norm));
     }
@@ -260,31 +305,29 @@ class Run {
   }
 
   void show_step(const StepInput& input, const StepResult& result, double took) {
-    const auto tokens = static_cast<double>(input.batch.rows());
-    double flops = training_flops(job_.model->config(), input.batch.rows(), context_);
+    const int64_t rows = step_rows();
+    double flops = training_flops(job_.model->config(), rows, context_);
     const size_t smaller = input.distilled_levels.size() + (input.scheduler ? 1 : 0);
     const double turns = input.in_turns ? static_cast<double>(smaller) : 1;
     // Between the levels lies what a policy costs: about the second smallest's.
-    if (input.scheduler)
-      flops += training_flops(job_.model->config(), input.batch.rows(), context_, 2) / turns;
+    if (input.scheduler) flops += training_flops(job_.model->config(), rows, context_, 2) / turns;
     for (const int level : input.distilled_levels)
-      flops += training_flops(job_.model->config(), input.batch.rows(), context_, level) / turns;
+      flops += training_flops(job_.model->config(), rows, context_, level) / turns;
     // A teacher only goes forward: a third of a step.
-    if (input.teacher.model)
-      flops += training_flops(input.teacher.model->config(), input.batch.rows(), context_) / 3;
-    flops += 6.0 * static_cast<double>(input.batch.rows() * job_.model->guide_layout().size);
+    if (input.teacher.model) flops += training_flops(input.teacher.model->config(), rows, context_) / 3;
+    flops += 6.0 * static_cast<double>(rows * job_.model->guide_layout().size);
     const double share = flops / took / peak_;
     ordered_json line = {{"event", "step"},
                          {"step", all_steps(progress_.step)},
-                         {"tokens", all_steps(progress_.step) * input.batch.rows()},
+                         {"tokens", all_steps(progress_.step) * rows},
                          {"seconds", all_seconds()},
                          {"loss", result.nats_per_token},
                          {"learning_rate", input.learning_rate},
-                         {"tokens_per_second", tokens / took},
+                         {"tokens_per_second", static_cast<double>(rows) / took},
                          {"peak_share", share},
                          {"grad_norm", result.gradient_norm}};
     if (job_.model->quantum()) line["routed_share"] = result.routed_share;
-    metrics_->write(line);
+    log(line);
     if (!bar_) return;
     smooth_ = smooth_ == 0 ? result.nats_per_token : 0.95 * smooth_ + 0.05 * result.nats_per_token;
     std::string status = fmt::format("loss {:.3f}", smooth_);
@@ -293,6 +336,8 @@ class Run {
         fmt::format("  {:.1f} k tokens/s  {:.0f}% of peak", step_tokens_ / step_seconds_ / 1e3, 100 * share);
     bar_->update(bar_done(), status);
   }
+
+  int64_t step_rows() const { return options_.batch * context_; }
 
   bool validation_due() const {
     if (options_.validate_every > 0)
@@ -332,14 +377,26 @@ class Run {
                          {"context", e.context},
                          {"stride", e.stride}};
     if (job_.model->quantum()) line["routed_share"] = e.routed_share;
-    metrics_->write(line);
+    log(line);
+  }
+
+  /// By rank 0; the others hear the loss.
+  Evaluation evaluate_for_all(int64_t max_tokens) {
+    Evaluation e;
+    if (leads_) e = evaluate_model(max_tokens);
+    if (team_) {
+      std::array<double, 2> loss = {e.nats_per_token, e.standard_error};
+      team_->share(std::as_writable_bytes(std::span(loss)));
+      e.nats_per_token = loss[0], e.standard_error = loss[1];
+    }
+    return e;
   }
 
   void validate_now(int64_t max_tokens) {
     const ProfileScope profile("validation");
     while (next_validation_ <= share_done()) next_validation_ += 0.05;
     with_saved_weights([&] {
-      const Evaluation e = evaluate_model(max_tokens);
+      const Evaluation e = evaluate_for_all(max_tokens);
       if (!std::isfinite(e.nats_per_token)) {
         throw_diverged(fmt::format("validation loss {}", e.nats_per_token));
       }
@@ -354,11 +411,12 @@ class Run {
       progress_.best_step = progress_.step;
       progress_.best_nats = e.nats_per_token;
       progress_.best_error = e.standard_error;
-      model::save_weights(job_.out, job_.model->layout(), job_.model->parameters());
+      if (leads_) model::save_weights(job_.out, job_.model->layout(), job_.model->parameters());
     });
   }
 
   bool checkpoint_due() const {
+    if (!leads_) return false;
     if (options_.checkpoint_steps > 0 && progress_.step % options_.checkpoint_steps == 0) return true;
     return seconds_between(last_checkpoint_, Clock::now()) >= options_.checkpoint_seconds;
   }
@@ -385,10 +443,19 @@ class Run {
   }
 
   TrainSummary stop_here() {
-    checkpoint();
+    if (leads_) checkpoint();
     bar_.reset();
     TrainSummary s = summary();
-    s.interrupted = stop_->load();
+    s.interrupted = signal();
+    return s;
+  }
+
+  /// Meetings that can fail lie between updates, so the numbers are those of the last whole step.
+  TrainSummary stop_without_ranks(int64_t first_step) {
+    if (leads_ && progress_.step > first_step) checkpoint();
+    bar_.reset();
+    TrainSummary s = summary();
+    s.ranks_lost = true;
     return s;
   }
 
@@ -398,6 +465,7 @@ class Run {
     bar_.reset();
     if (job_.model->guided()) job_.model->remove_guides();
     TrainSummary s = summary();
+    if (!leads_) return s;
     model::load_weights(job_.out, job_.model->layout(), job_.model->parameters());
     s.valid = evaluate_model(0);
     write_validation("best", s.valid, progress_.best_step);
@@ -408,6 +476,9 @@ class Run {
   const TrainOptions& options_;
   ThreadPool& pool_;
   const std::atomic<int>* stop_;
+  Ranks* team_;
+  bool leads_;
+  Range mine_;  // this rank's sequences of a batch
   int64_t context_;
   WindowSampler sampler_;
   Stepper stepper_;
@@ -422,6 +493,8 @@ class Run {
   std::optional<Profile> profile_;
   std::optional<ProfileReport> report_;
   Clock::time_point begin_, last_checkpoint_;
+  double agreed_seconds_ = 0;
+  int agreed_signal_ = 0;
   double step_seconds_ = 0, step_tokens_ = 0, smooth_ = 0, last_valid_ = 0, next_validation_ = 0.05;
 };
 
@@ -445,6 +518,10 @@ void validate(const TrainJob& job) {
   if (job.options.guided > 0 && model::make_guide_layout(config).size == 0) {
     throw_input_error("train",
                       "--guided is for tensor trains, and this model is dense; add --ratio or --shape");
+  }
+  if (job.ranks && job.options.batch < job.ranks->size()) {
+    throw_input_error("train", "{} ranks cannot share a batch of {}; give --batch {} or more, or fewer ranks",
+                      job.ranks->size(), job.options.batch, job.ranks->size());
   }
   validate(job.teacher, config);
 }

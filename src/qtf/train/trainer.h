@@ -20,7 +20,7 @@ struct TrainOptions {
   int64_t steps = 0;
   double epochs = 0;
   double minutes = 0;  ///< wall clock; not bit-identical on resume
-  int64_t batch = 32;  ///< sequences an update
+  int64_t batch = 32;  ///< sequences an update, over all ranks
   int64_t micro_batch =
       0;  ///< sequences at once in a worker; 0: what fits 512 tokens. More: gradients add up
   double learning_rate = 2e-3;
@@ -61,7 +61,8 @@ struct TrainJob {
   TrainOptions options;
   /// With options.guided: what the guides begin as, in make_guide_layout's order; empty: random.
   AlignedVector<float> guides;
-  RunBefore before;  ///< its steps and seconds are counted in metrics.jsonl only
+  Ranks* ranks = nullptr;  ///< with whom it is trained; null: alone. All but rank 0 only read `out`
+  RunBefore before;        ///< its steps and seconds are counted in metrics.jsonl only
   bool resume = false;
   bool progress = true;  ///< a bar on stderr
   bool profile = false;  ///< measure where the time of the steps and validations goes
@@ -73,6 +74,7 @@ struct TrainSummary {
   double seconds = 0;
   double tokens_per_second = 0;    ///< of the steps, validation left out
   std::optional<int> interrupted;  ///< by this signal
+  bool ranks_lost = false;         ///< it ended because other ranks did; the checkpoint holds `progress`
   std::optional<ProfileReport> profile;
   double fma_peak = 0;  ///< FLOP/s of all workers
 };
@@ -90,7 +92,7 @@ void validate(const TrainJob& job);
 /// Runs or resumes a job. The best weights by validation stand in out/model.safetensors, metrics in
 /// out/metrics.jsonl; the model holds them too on return. stop: polled every step, a signal's number ends the
 /// run with a checkpoint. Throws InputError if the loss is no longer finite (the last checkpoint stays
-/// usable), or if the teacher does not fit the model.
+/// usable), if the teacher does not fit the model, or if ranks disagree on what to train.
 TrainSummary train(TrainJob& job, ThreadPool& pool, const std::atomic<int>* stop = nullptr);
 
 }  // namespace qtf::train

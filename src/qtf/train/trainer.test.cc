@@ -14,6 +14,7 @@
 #include "qtf/io/safetensors.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/train/metrics.h"
+#include "qtf/train/thread_ranks.h"
 #include "qtf/train/train_test.h"
 
 namespace qtf::train {
@@ -61,11 +62,13 @@ class Training {
 
   /// Trains in `folder`; `stop` ends it early.
   Outcome run(const std::filesystem::path& folder, bool resume, const std::atomic<int>* stop = nullptr,
-              int threads = 2, const std::function<void(std::span<float>)>& change = {}) const {
+              int threads = 2, const std::function<void(std::span<float>)>& change = {},
+              Ranks* ranks = nullptr) const {
+    const bool leads = !ranks || ranks->leads();
     model::Transformer<float> model(config_);
-    if (!resume) model.initialise(options_.seed);
+    if (!resume && leads) model.initialise(options_.seed);
     if (change) change(model.parameters());
-    model::save_description(folder, config_, *corpus_.tokenizer());
+    if (leads) model::save_description(folder, config_, *corpus_.tokenizer());
     TrainJob job;
     job.model = &model;
     job.tokenizer = corpus_.tokenizer();
@@ -77,6 +80,7 @@ class Training {
     if (teacher_weight_ > 0) job.teacher = {expert.get(), teacher_weight_, 2};
     job.options = options_;
     job.resume = resume, job.progress = false;
+    job.ranks = ranks;
     ThreadPool pool(threads);
     Outcome outcome;
     outcome.summary = train(job, pool, stop);
@@ -85,6 +89,30 @@ class Training {
     if (std::filesystem::exists(folder / "model.safetensors"))
       outcome.weights = read_file(folder / "model.safetensors");
     return outcome;
+  }
+
+  /// The same by several ranks, a thread each; what rank 0 leaves. stop: of each rank.
+  template <class RanksKind = ThreadRanks>
+  Outcome run_with_ranks(const std::filesystem::path& folder, bool resume, int size,
+                         const std::vector<std::atomic<int>>* stop = nullptr) const {
+    ThreadRoom room(size);
+    std::vector<Outcome> outcomes(static_cast<size_t>(size));
+    {
+      std::vector<std::jthread> threads;
+      for (int rank = 0; rank < size; ++rank) {
+        threads.emplace_back([&, rank] {
+          RanksKind ranks(room, rank);
+          const auto at = static_cast<size_t>(rank);
+          outcomes[at] = run(folder, resume, stop ? &(*stop)[at] : nullptr, 1, {}, &ranks);
+        });
+      }
+    }
+    for (const Outcome& outcome : outcomes) {
+      EXPECT_EQ(outcome.summary.progress.step, outcomes[0].summary.progress.step);
+      EXPECT_EQ(outcome.summary.interrupted, outcomes[0].summary.interrupted);
+      EXPECT_EQ(outcome.summary.ranks_lost, outcomes[0].summary.ranks_lost);
+    }
+    return outcomes[0];
   }
 
   Outcome run_alone() const {
@@ -539,6 +567,79 @@ TEST(TrainOptions, AreChecked) {
   guided.guided = 0.5;
   EXPECT_NE(error_of<InputError>([&] { Training(guided).run_alone(); }).find("this model is dense"),
             std::string::npos);
+}
+
+/// A step's losses of two runs are the same but for rounding.
+void expect_the_same_losses(const std::vector<json>& lines, const std::vector<json>& others) {
+  ASSERT_EQ(lines.size(), others.size());
+  for (size_t i = 0; i < lines.size(); ++i) {
+    EXPECT_EQ(lines[i].at("event"), others[i].at("event"));
+    if (lines[i].contains("loss"))
+      EXPECT_NEAR(lines[i].at("loss").get<double>(), others[i].at("loss").get<double>(), 2e-4) << lines[i];
+  }
+}
+
+TEST(Ranks, TrainAsOneProcessWithTheWholeBatch) {
+  TrainOptions options = small_options();
+  options.dropout = 0.1, options.ema = 0.9;
+  for (const ModelCase& c : model_cases()) {
+    SCOPED_TRACE(c.name);
+    options.nested = c.levels > 1;
+    const Training training(options, c);
+    const TemporaryFolder folder;
+    const Outcome alone = training.run_alone(), together = training.run_with_ranks(folder.path(), false, 2);
+    expect_the_same_losses(alone.metrics, together.metrics);
+    EXPECT_NEAR(alone.summary.valid.nats_per_token, together.summary.valid.nats_per_token, 2e-4);
+    EXPECT_FALSE(together.weights.empty());
+  }
+}
+
+TEST(Ranks, AnyNumberOfThemGoesOn) {
+  TrainOptions options = small_options();
+  const Outcome whole = Training(options).run_alone();
+  const TemporaryFolder folder;
+  const Training training(options);
+  std::vector<std::atomic<int>> stop(3);
+  stop[2] = SIGTERM;  // one is told, all stop, after a step
+  const Outcome first = training.run_with_ranks(folder.path(), false, 3, &stop);
+  EXPECT_EQ(first.summary.interrupted, SIGTERM);
+  EXPECT_EQ(first.summary.progress.step, 1);
+  EXPECT_TRUE(has_checkpoint(folder.path()));
+  expect_the_same_losses(whole.metrics, training.run_with_ranks(folder.path(), true, 2).metrics);
+}
+
+/// Ranks that hear nothing more after some sums.
+class DyingRanks final : public ThreadRanks {
+ public:
+  using ThreadRanks::ThreadRanks;
+  void sum(std::span<float> values) override {
+    if (++sums_ > 22) throw RanksLost("gone");  // in the sixth step: four sums of gradients a step
+    ThreadRanks::sum(values);
+  }
+
+ private:
+  int sums_ = 0;
+};
+
+TEST(Ranks, LeaveACheckpointOfTheLastWholeStepWhenOneIsLost) {
+  TrainOptions options = small_options();
+  options.checkpoint_steps = 0, options.checkpoint_seconds = 1e9;
+  const Training training(options);
+  const TemporaryFolder folder;
+  const Outcome lost = training.run_with_ranks<DyingRanks>(folder.path(), false, 2);
+  EXPECT_TRUE(lost.summary.ranks_lost);
+  EXPECT_EQ(lost.summary.progress.step, 5);
+  const Outcome rest = training.run(folder.path(), true);
+  expect_the_same_losses(training.run_alone().metrics, rest.metrics);
+}
+
+TEST(Ranks, NeedASequenceEach) {
+  const Training training(small_options());
+  const TemporaryFolder folder;
+  ThreadRoom room(5);
+  ThreadRanks ranks(room, 0);
+  EXPECT_EQ(error_of<InputError>([&] { training.run(folder.path(), false, nullptr, 1, {}, &ranks); }),
+            "[train] 5 ranks cannot share a batch of 4; give --batch 5 or more, or fewer ranks");
 }
 
 }  // namespace
