@@ -1,10 +1,14 @@
-# Debian packages, made by `cpack` in a build folder: qtf (the program) and libqtf-dev (the library).
+# Debian packages, made by `cpack` in a build folder: qtf (the program), libqtf-dev (the library) and, where CMake
+# found MPI, qtf-mpi.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_CONTACT "The Q-TensorFormer authors")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_OUTPUT_FILE_PREFIX packages)
 set(CPACK_COMPONENTS_ALL program library)
+if(MPI_CXX_FOUND)
+  list(APPEND CPACK_COMPONENTS_ALL mpi)
+endif()
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 
@@ -14,6 +18,13 @@ set(CPACK_DEBIAN_PROGRAM_PACKAGE_SHLIBDEPS ON)
 set(CPACK_COMPONENT_PROGRAM_DESCRIPTION "small language models made of tensor trains
  Trains, compresses, evaluates, serves and explains decoder-only language
  models of 50 thousand to 50 million parameters, on CPUs.")
+
+set(CPACK_DEBIAN_MPI_PACKAGE_NAME qtf-mpi)
+set(CPACK_DEBIAN_MPI_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_MPI_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_MPI_PACKAGE_DEPENDS "qtf (= ${PROJECT_VERSION}), openmpi-bin")
+set(CPACK_COMPONENT_MPI_DESCRIPTION "small language models made of tensor trains (several machines)
+ What qtf loads when mpirun starts it, to train on several machines.")
 
 # What a program that links to the library needs: the libraries of the build, without the one for command lines.
 file(STRINGS scripts/install-packages rows REGEX "^build .*-dev ")
@@ -27,7 +38,7 @@ set(CPACK_COMPONENT_LIBRARY_DESCRIPTION "small language models made of tensor tr
  Static libraries, headers and what find_package(qtf) reads.")
 
 include(GNUInstallDirs)
-foreach(pair program:qtf library:libqtf-dev)
+foreach(pair program:qtf library:libqtf-dev mpi:qtf-mpi)
   string(REPLACE ":" ";" pair ${pair})
   list(GET pair 0 component)
   list(GET pair 1 package)

@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "qtf/cli/help.h"
+#include "qtf/cli/training_ranks.h"
 
 namespace qtf::cli {
 namespace {
@@ -30,6 +31,7 @@ void dispatch(const std::vector<std::string>& args, const Streams& streams) {
 }
 
 int fail(const Streams& streams, std::string text, int status) {
+  let_rank_0_speak();
   std::ranges::replace(text, '\n', ' ');
   streams.err << "qtf: " << text << std::endl;
   return status;

@@ -11,6 +11,7 @@
 #include "qtf/cli/stop_signal.h"
 #include "qtf/cli/train_parent.h"
 #include "qtf/cli/train_setup.h"
+#include "qtf/cli/training_ranks.h"
 #include "qtf/compress/sequences.h"
 #include "qtf/model/gauge.h"
 #include "qtf/model/generate.h"
@@ -140,19 +141,38 @@ void store_rank_policy(const TrainSetup& setup, ThreadPool& pool) {
                model::decisions(policy, config));
 }
 
-/// Trains and leaves a finished folder. `out`: what --resume would be given.
+/// Says how a run that did not reach its end goes on, and leaves. `out`: what --resume would be given.
+[[noreturn]] void leave_unfinished(const train::TrainSummary& summary, const std::string& out,
+                                   const Streams& streams) {
+  constexpr int kFailure = 1;
+  if (summary.ranks_lost) {
+    streams.err << fmt::format("qtf: rank 0 no longer hears the other ranks, after step {}; ",
+                               summary.progress.step)
+                << fmt::format("go on, with any number of ranks, with: qtf train --resume --out {}", out)
+                << std::endl;
+    throw ExitStatus(kFailure);
+  }
+  streams.err << fmt::format("Stopped at step {}; go on with: qtf train --resume --out {}",
+                             summary.progress.step, out)
+              << std::endl;
+  throw ExitStatus(128 + *summary.interrupted);
+}
+
+/// Trains and, on rank 0, leaves a finished folder. `out`: what --resume would be given.
 void train_whole(TrainSetup& setup, const Arguments& settings, const std::string& out, ThreadPool& pool,
                  const Streams& streams) {
-  print_plan(setup, pool.size(), streams.out);
+  const bool leads = !setup.job.ranks || setup.job.ranks->leads();
+  if (leads) print_plan(setup, pool.size(), streams.out);
   streams.out << std::flush;
   const StopSignal stop;
   const train::TrainSummary summary = train::train(setup.job, pool, &stop.number());
-  if (summary.profile) streams.out << profile_table(*summary.profile, summary.fma_peak);
-  if (summary.interrupted) {
-    streams.err << fmt::format("Stopped at step {}; go on with: qtf train --resume --out {}\n",
-                               summary.progress.step, out);
-    throw ExitStatus(128 + *summary.interrupted);
+  if (!leads) {
+    if (summary.ranks_lost) throw ExitStatus(1);
+    if (summary.interrupted) throw ExitStatus(128 + *summary.interrupted);
+    return;
   }
+  if (summary.profile) streams.out << profile_table(*summary.profile, summary.fma_peak);
+  if (summary.ranks_lost || summary.interrupted) leave_unfinished(summary, out, streams);
   store_with_fixed_gauge(setup, pool);
   store_rank_policy(setup, pool);
   const TrainedFacts facts = trained_facts(setup, summary);
@@ -165,34 +185,47 @@ void train_whole(TrainSetup& setup, const Arguments& settings, const std::string
 }
 
 /// The dense part of a run that begins so, in a folder of its own, begun or gone on with.
-void train_parent(const Arguments& settings, const Arguments& given, ThreadPool& pool,
+void train_parent(const Arguments& settings, const Arguments& given, ThreadPool& pool, train::Ranks* ranks,
                   const Streams& streams) {
-  check_out(given.text("--out"), given.flag("--resume"));
   if (has_finished_parent(given)) return;
+  const Arguments running = parent_running(given, has_parent(given));
+  if (ranks && !ranks->leads()) {
+    const Arguments its = parent_settings(settings);
+    return train_whole(*join_training(its, running, pool, *ranks), its, given.text("--out"), pool, streams);
+  }
+  check_out(given.text("--out"), given.flag("--resume"));
   std::optional<NewFolder> folder;
   if (!given.flag("--resume")) {
     folder.emplace(given.text("--out"));
     folder->own_contents();
     write_settings(given.text("--out"), settings);
   }
-  const Arguments running = parent_running(given, has_parent(given));
   const Arguments its = has_parent(given) ? resolve_settings(running) : parent_settings(settings);
-  const auto setup = set_up_training(its, running, pool, streams.out);
+  const auto setup = set_up_training(its, running, pool, ranks, streams.out);
   check_ratio(settings, setup->model->config());
   if (folder) folder->keep();
   streams.out << "A dense model first, to be compressed\n";
   train_whole(*setup, its, given.text("--out"), pool, streams);
 }
 
-void run_train(const Arguments& given, const Streams& streams) {
-  const Arguments settings = resolve_settings(given);
+void train_on(const Arguments& given, train::Ranks* ranks, const Streams& streams) {
+  const Arguments settings = resolve_settings(given, ranks ? ranks->size() : 1);
   if (!settings.given("--train")) throw UsageError("train: --train FILE is missing: the text to learn");
   if (given.text("--out").empty()) throw UsageError("--out is empty; name the model folder to write");
-  ThreadPool pool(static_cast<int>(given.integer("--threads")));
+  ThreadPool pool(given.given("--threads") || !ranks ? static_cast<int>(given.integer("--threads"))
+                                                     : threads_of_this_rank());
   const bool dense_first = begins_dense(settings);
-  if (dense_first) train_parent(settings, given, pool, streams);
-  const auto setup = set_up_training(settings, dense_first ? rest_running(given) : given, pool, streams.out);
+  if (dense_first) train_parent(settings, given, pool, ranks, streams);
+  const Arguments running = dense_first ? rest_running(given) : given;
+  const auto setup = ranks && !ranks->leads() ? join_training(settings, running, pool, *ranks)
+                                              : set_up_training(settings, running, pool, ranks, streams.out);
   train_whole(*setup, settings, given.text("--out"), pool, streams);
+}
+
+void run_train(const Arguments& given, const Streams& streams) {
+  const auto ranks = open_ranks();
+  train_on(given, ranks.get(), streams);
+  if (ranks) ranks->close();
 }
 
 }  // namespace
@@ -207,7 +240,8 @@ const Command kTrainCommand{
         "since "
         "the last checkpoint; --resume goes on. --ratio trains a dense model first (in --out/parent), "
         "compresses it and trains the chains on with it as teacher, all within the one length given: much "
-        "better than chains from random weights.",
+        "better than chains from random weights. Under mpirun, its ranks train the one model together, each "
+        "with a --batch of its own (docs/distributed.md).",
     .example = {.call = "qtf train --train book.txt --out book-model --preset tiny --ratio 2 --minutes 5"},
     .options = train_options(),
     .run = run_train,

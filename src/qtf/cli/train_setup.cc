@@ -1,6 +1,7 @@
 #include "qtf/cli/train_setup.h"
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 #include <ostream>
 
@@ -65,8 +66,23 @@ std::vector<std::string> stored_values(const json& settings, const std::string& 
 
 }  // namespace
 
-Arguments resolve_settings(const Arguments& given) {
-  if (!given.flag("--resume")) return given;
+namespace {
+
+/// With --batch of all ranks.
+Arguments with_batch_of(const Arguments& given, int ranks) {
+  if (ranks == 1) return given;
+  Arguments::Values values;
+  for (const Option& option : train_options()) {
+    if (given.given(option.name)) values[std::string(option.name)] = given.list(option.name);
+  }
+  values["--batch"] = {fmt::format("{}", ranks * given.integer("--batch"))};
+  return Arguments(train_options(), std::move(values));
+}
+
+}  // namespace
+
+Arguments resolve_settings(const Arguments& given, int ranks) {
+  if (!given.flag("--resume")) return with_batch_of(given, ranks);
   const fs::path path = fs::path(given.text("--out")) / kSettingsFile;
   if (!fs::is_regular_file(path)) {
     throw_input_error("resume", "{} has no {}: no training run of qtf to go on with", given.text("--out"),
@@ -382,13 +398,13 @@ std::string hash_of_weights(const model::Transformer<float>& model) {
   return sha256_hex({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
-}  // namespace
-
-std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arguments& given,
-                                            ThreadPool& pool, std::ostream& notes) {
+/// What all ranks know of a job before texts and models are read.
+std::unique_ptr<TrainSetup> begin_setup(const Arguments& settings, const Arguments& given,
+                                        train::Ranks* ranks) {
   auto setup = std::make_unique<TrainSetup>();
   train::TrainJob& job = setup->job;
   job.out = given.text("--out");
+  job.ranks = ranks;
   job.resume = given.flag("--resume") && !must_start_again(job.out);
   job.progress = !given.flag("--quiet");
   job.profile = given.flag("--profile");
@@ -396,8 +412,45 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
       job.out.filename().empty() ? job.out.parent_path().filename().string() : job.out.filename().string();
   if (job.out.empty()) throw UsageError("--out is empty; name the model folder to write");
   job.options = read_train_options(settings, given);
-  check_out(job.out, given.flag("--resume"));
+  return setup;
+}
 
+/// A set-up whose model and tokenizer are there: teacher, texts, and what a resumed run must share.
+void complete_setup(const Arguments& settings, const Arguments& given, const text::Corpus& corpus,
+                    model::LoadedModel teacher, ThreadPool& pool, TrainSetup& setup) {
+  train::TrainJob& job = setup.job;
+  job.options.nested = model::level_count(setup.model->config()) > 1;
+  set_teacher(settings, std::move(teacher), pool, setup);
+  if (!setup.train_file) choose_ranges(settings, corpus, setup);
+  if (begins_dense(settings)) job.before = run_before(parent_folder(given));
+  job.model = setup.model.get();
+  job.tokenizer = setup.tokenizer;
+  train::validate(job);
+  const train::WindowSampler fits(job.train, job.model->config().context, 0);
+  if (job.valid.size() < 2)
+    throw_input_error("train", "the validation text has {} tokens; give more", job.valid.size());
+  job.identity = {{"settings", settings_to_json(settings)},
+                  {"train_text", setup.train_file->text_sha256()},
+                  {"valid_text", setup.valid_file ? setup.valid_file->text_sha256() : "held out"},
+                  {"tokenizer", setup.tokenizer->fingerprint()},
+                  // Sums of several ranks have an order of their own: any number of ranks may go on.
+                  {"threads", job.ranks ? json() : json(pool.size())}};
+  if (setup.teacher) job.identity["teacher"] = hash_of_weights(*setup.teacher);
+}
+
+/// Where ranks wait until the folder of --out says what to train.
+void meet_at_folder(train::Ranks& ranks) {
+  std::array<double, 1> nothing = {};
+  ranks.sum(nothing);
+}
+
+}  // namespace
+
+std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arguments& given,
+                                            ThreadPool& pool, train::Ranks* ranks, std::ostream& notes) {
+  auto setup = begin_setup(settings, given, ranks);
+  train::TrainJob& job = setup->job;
+  check_out(job.out, given.flag("--resume"));
   const text::Corpus corpus(settings.text("--train"));
   model::LoadedModel teacher = load_teacher(settings, given);
   if (job.resume) {
@@ -407,22 +460,7 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
   } else {
     make_model(settings, corpus, teacher.tokenizer, *setup, notes);
   }
-  job.options.nested = model::level_count(setup->model->config()) > 1;
-  set_teacher(settings, std::move(teacher), pool, *setup);
-  if (!setup->train_file) choose_ranges(settings, corpus, *setup);
-  if (begins_dense(settings)) job.before = run_before(parent_folder(given));
-  job.model = setup->model.get();
-  job.tokenizer = setup->tokenizer;
-  train::validate(job);
-  const train::WindowSampler fits(job.train, job.model->config().context, 0);
-  if (job.valid.size() < 2)
-    throw_input_error("train", "the validation text has {} tokens; give more", job.valid.size());
-  job.identity = {{"settings", settings_to_json(settings)},
-                  {"train_text", setup->train_file->text_sha256()},
-                  {"valid_text", setup->valid_file ? setup->valid_file->text_sha256() : "held out"},
-                  {"tokenizer", setup->tokenizer->fingerprint()},
-                  {"threads", pool.size()}};
-  if (setup->teacher) job.identity["teacher"] = hash_of_weights(*setup->teacher);
+  complete_setup(settings, given, corpus, std::move(teacher), pool, *setup);
 
   NewFolder folder(job.out);
   setup->lock.emplace(job.out);
@@ -437,6 +475,26 @@ std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arg
     record_start(job.out, "train", {{"identity", sha256_hex(job.identity.dump())}}, setup->decisions);
   }
   folder.keep();
+  if (ranks) meet_at_folder(*ranks);
+  return setup;
+}
+
+std::unique_ptr<TrainSetup> join_training(const Arguments& settings, const Arguments& given, ThreadPool& pool,
+                                          train::Ranks& ranks) {
+  meet_at_folder(ranks);
+  auto setup = begin_setup(settings, given, &ranks);
+  if (!model::is_model_folder(setup->job.out)) {
+    throw_input_error(
+        "train",
+        "rank {} sees no model in --out {} that rank 0 has begun; give all ranks the same command, "
+        "and a folder on a file system that all of them share",
+        ranks.rank(), setup->job.out.string());
+  }
+  model::LoadedModel begun = model::load_description(setup->job.out);
+  setup->tokenizer = std::move(begun.tokenizer);
+  setup->model = std::make_unique<model::Transformer<float>>(model::with_free_gauge(begun.model->config()));
+  const text::Corpus corpus(settings.text("--train"));
+  complete_setup(settings, given, corpus, load_teacher(settings, given), pool, *setup);
   return setup;
 }
 

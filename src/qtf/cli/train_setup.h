@@ -26,9 +26,10 @@ struct TrainSetup {
   train::TrainJob job;
 };
 
-/// The run's settings: those stored in the folder of --out with --resume, else the given ones. Throws
-/// InputError if there is no run to resume, or a flag contradicts the stored run.
-Arguments resolve_settings(const Arguments& given);
+/// The run's settings: those stored in the folder of --out with --resume, else the given ones, whose --batch
+/// is each rank's; from here on it is that of all. Throws InputError if there is no run to resume, or a flag
+/// contradicts the stored run.
+Arguments resolve_settings(const Arguments& given, int ranks = 1);
 
 /// Writes them into the folder, for --resume.
 void write_settings(const std::filesystem::path& out, const Arguments& settings);
@@ -38,7 +39,13 @@ void check_out(const std::filesystem::path& out, bool resume);
 
 /// Builds the job from resolve_settings(). Nothing is written before texts, model and options have proved to
 /// fit; then the folder gets config.json, the tokenizer and train.json. `given`: for --resume and --threads.
+/// ranks: with whom the job is done, null for none; this is rank 0, and returns when the others may join.
 std::unique_ptr<TrainSetup> set_up_training(const Arguments& settings, const Arguments& given,
-                                            ThreadPool& pool, std::ostream& notes);
+                                            ThreadPool& pool, train::Ranks* ranks, std::ostream& notes);
+
+/// The same job on another rank, read from what rank 0 has written, once it has; nothing is written. The
+/// weights are rank 0's when training begins.
+std::unique_ptr<TrainSetup> join_training(const Arguments& settings, const Arguments& given, ThreadPool& pool,
+                                          train::Ranks& ranks);
 
 }  // namespace qtf::cli
