@@ -43,6 +43,18 @@ try {
   check((await page.textContent("#token-summary")).includes(`“${tokens[5]}”`), "so does the pointer");
   check((await page.$$("#levels rect")).length > 0 && (await page.$("#entropies polyline")) !== null, "both charts are drawn");
 
+  await page.hover("#text span:nth-of-type(6)");
+  await page.click("#text span:nth-of-type(6)");
+  await page.waitForSelector("#why h3");
+  check((await page.$$("#why h3")).length === 4, "a click on a token explains its rank in each layer");
+  check(/level \d of 4/.test(await page.textContent("#why")) && /explained by the built-in template: \d+ of \d+ statements verified/.test(await page.textContent("#why")), "in sentences with its numbers, and who wrote them");
+  await page.focus("#text");
+  await page.keyboard.press("ArrowRight");
+  check(await page.isHidden("#why"), "another token's explanation waits to be asked for");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("#why h3");
+  check(true, "Enter asks for it");
+
   await page.fill("#prompt", "The history of the ");
   await page.click("#run");
   await finished(page);
@@ -85,7 +97,8 @@ try {
     await shown.fill("#prompt", "The history of the ");
     await shown.click("#run");
     await finished(shown);
-    await shown.hover("#text span:nth-of-type(6)");
+    await shown.click("#text span:nth-of-type(6)");
+    await shown.waitForSelector("#why h3");
     check(await shown.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), `nothing is cut off at ${name}`);
     if (pictures) await shown.screenshot({ path: `${pictures}/${name}.png`, fullPage: name === "phone" });
     check(shown.failures.length === 0, `no error on the console at ${name}: ${shown.failures}`);

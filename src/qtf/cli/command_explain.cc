@@ -118,18 +118,9 @@ std::optional<ExplainedTokens> explained_tokens(const Arguments& arguments) {
 
 /// Of one token: its level in each layer, or in the wanted one, and its route.
 std::vector<explain::Subject> token_subjects(const ExplainedTokens& tokens, int64_t token,
-                                             explain::Wanted wanted) {
-  std::vector<std::vector<int64_t>> quantiles;
-  const auto& policy = tokens.loaded.model->config().rank_policy;
-  for (size_t layer = 0; policy && layer < policy->layers.size(); ++layer)
-    quantiles.push_back(policy->layers[layer].quantiles);
-  wanted.quantiles = &quantiles;
-  std::vector<explain::Subject> subjects;
-  const auto decisions = decisions_of(tokens.decided, token, tokens.loaded, tokens.scheduler.get());
-  for (const audit::Decision& decision : decisions)
-    for (explain::Subject& subject :
-         explain::subjects_of(decision, tokens.decided.record, wanted, decision_kinds()))
-      subjects.push_back(std::move(subject));
+                                             const explain::Wanted& wanted) {
+  std::vector<explain::Subject> subjects = explain::subjects_of_token(
+      tokens.decided, token, *tokens.loaded.model, tokens.scheduler.get(), wanted, decision_kinds());
   if (subjects.empty())
     throw_input_error(
         "explain",

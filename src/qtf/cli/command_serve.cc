@@ -10,6 +10,7 @@
 #include "qtf/base/sha256.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/stop_signal.h"
+#include "qtf/explain/chat.h"
 #include "qtf/serve/api.h"
 
 namespace qtf::cli {
@@ -59,6 +60,8 @@ serve::ApiOptions read_api_options(const Arguments& arguments) {
         "--host {} lets other machines in: put keys into QTF_API_KEYS, or say --insecure to serve everyone",
         arguments.text("--host")));
   }
+  options.explains_by_k2 = arguments.text("--explainer") == "k2";
+  if (options.explains_by_k2) explain::endpoint_from_environment();  // throws now, not at the first question
   options.hosts = arguments.list("--allow-host");
   // Under another name only a page that was led here by its own name server calls a local server.
   if (local)
@@ -122,50 +125,57 @@ const Command kServeCommand{
         "show one of the keys in the environment's QTF_API_KEYS, if there are any. SIGHUP opens the model "
         "again; Ctrl-C and SIGTERM finish what was begun.",
     .example = {.call = "qtf serve quickstart-out/chain --port 8080"},
-    .options = {{.name = "MODEL", .help = "a model folder, a GGUF file or a llama2.c .bin", .required = true},
-                {.name = "--host",
-                 .value = "ADDRESS",
-                 .initial = "127.0.0.1",
-                 .help =
-                     "the address to listen on; other than this machine's own it needs keys, or --insecure"},
-                {.name = "--port",
-                 .type = ValueType::integer,
-                 .value = "N",
-                 .initial = "8080",
-                 .help = "the port; 0: any free one",
-                 .min = 0,
-                 .max = 65535},
-                {.name = "--name",
-                 .value = "TEXT",
-                 .help = "the model's name for callers; the folder's if not given"},
-                {.name = "--insecure", .type = ValueType::flag, .help = "serve other machines without keys"},
-                {.name = "--allow-host",
-                 .value = "NAME",
-                 .help = "another name under which the server may be called",
-                 .repeated = true},
-                {.name = "--certificate", .value = "FILE", .help = "PEM file of a certificate chain: https"},
-                {.name = "--certificate-key", .value = "FILE", .help = "PEM file of its private key"},
-                {.name = "--batch",
-                 .type = ValueType::integer,
-                 .value = "N",
-                 .initial = "64",
-                 .help = "most texts written at a time",
-                 .min = 1,
-                 .max = 4096},
-                {.name = "--queue",
-                 .type = ValueType::integer,
-                 .value = "N",
-                 .initial = "256",
-                 .help = "most texts that wait; more are refused (503)",
-                 .min = 1,
-                 .max = 1e6},
-                {.name = "--rate",
-                 .type = ValueType::number,
-                 .value = "X",
-                 .initial = "50",
-                 .help = "requests a second that a key may make (429)",
-                 .min = 0.01},
-                threads_option("0: all cores; the texts do not depend on it")},
+    .options =
+        {{.name = "MODEL", .help = "a model folder, a GGUF file or a llama2.c .bin", .required = true},
+         {.name = "--host",
+          .value = "ADDRESS",
+          .initial = "127.0.0.1",
+          .help = "the address to listen on; other than this machine's own it needs keys, or --insecure"},
+         {.name = "--port",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "8080",
+          .help = "the port; 0: any free one",
+          .min = 0,
+          .max = 65535},
+         {.name = "--name",
+          .value = "TEXT",
+          .help = "the model's name for callers; the folder's if not given"},
+         {.name = "--insecure", .type = ValueType::flag, .help = "serve other machines without keys"},
+         {.name = "--allow-host",
+          .value = "NAME",
+          .help = "another name under which the server may be called",
+          .repeated = true},
+         {.name = "--certificate", .value = "FILE", .help = "PEM file of a certificate chain: https"},
+         {.name = "--certificate-key", .value = "FILE", .help = "PEM file of its private key"},
+         {.name = "--batch",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "64",
+          .help = "most texts written at a time",
+          .min = 1,
+          .max = 4096},
+         {.name = "--queue",
+          .type = ValueType::integer,
+          .value = "N",
+          .initial = "256",
+          .help = "most texts that wait; more are refused (503)",
+          .min = 1,
+          .max = 1e6},
+         {.name = "--explainer",
+          .value = "NAME",
+          .initial = "template",
+          .help =
+              "who may explain tokens: the program alone, or K2 Think too (qtf explain tells how it is set "
+              "up)",
+          .choices = {"template", "k2"}},
+         {.name = "--rate",
+          .type = ValueType::number,
+          .value = "X",
+          .initial = "50",
+          .help = "requests a second that a key may make (429)",
+          .min = 0.01},
+         threads_option("0: all cores; the texts do not depend on it")},
     .run = run_serve,
 };
 

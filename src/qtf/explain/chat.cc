@@ -100,6 +100,11 @@ size_t keep_header(char* data, size_t size, size_t count, void* user) {
   return size * count;
 }
 
+/// libcurl calls it about once a second, and while bytes move.
+int stop_if_asked(void* stop, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return static_cast<const std::atomic<bool>*>(stop)->load() ? 1 : 0;
+}
+
 class Curl {
  public:
   Curl() : handle_(curl_easy_init()) {
@@ -152,6 +157,11 @@ Response post(const ChatEndpoint& endpoint, const std::string& body, const ChatO
            static_cast<long>(std::max<int64_t>(1, std::min(options.timeout, left).count())));
   curl.set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
   curl.set(CURLOPT_POSTFIELDS, body.c_str());
+  if (options.stop) {
+    curl.set(CURLOPT_NOPROGRESS, 0L);
+    curl.set(CURLOPT_XFERINFOFUNCTION, &stop_if_asked);
+    curl.set(CURLOPT_XFERINFODATA, const_cast<void*>(static_cast<const void*>(options.stop)));
+  }
   curl.header("Content-Type: application/json");
   curl.header("Expect:");
   if (!endpoint.key.empty()) curl.header("Authorization: Bearer " + endpoint.key);
@@ -284,7 +294,7 @@ class Conversation {
     } else if (response.code != CURLE_OK) {
       const bool untrusted =
           response.code == CURLE_PEER_FAILED_VERIFICATION || response.code == CURLE_SSL_CACERT_BADFILE;
-      give_up(curl_easy_strerror(response.code), !untrusted);
+      give_up(curl_easy_strerror(response.code), !untrusted && response.code != CURLE_ABORTED_BY_CALLBACK);
     } else if (response.status == 410) {
       give_up(fmt::format("the model {} was retired (410); set QTF_K2_MODEL and QTF_K2_URL", endpoint_.model),
               false);
@@ -310,10 +320,10 @@ class Conversation {
     if (retry_after_) time = std::max(time, Milliseconds(std::min<int64_t>(*retry_after_, 86'400) * 1000));
     time = std::min(time, options_.longest_wait);
     if (time >= left()) fail(number);
-    if (options_.sleep)
-      options_.sleep(time);
-    else
-      std::this_thread::sleep_for(time);
+    if (options_.sleep) return options_.sleep(time);
+    constexpr Milliseconds kPiece{100};
+    for (; time > Milliseconds(0) && !(options_.stop && *options_.stop); time -= kPiece)
+      std::this_thread::sleep_for(std::min(time, kPiece));
   }
 
   const ChatEndpoint& endpoint_;

@@ -2,6 +2,7 @@
 // k2 explainer uses it. The key goes into one header of the request and nowhere else.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -34,6 +35,7 @@ struct ChatOptions {
   std::chrono::milliseconds longest_wait{120'000};       ///< also of a Retry-After
   uint64_t seed = 1;                                     ///< of the jitter
   std::function<void(std::chrono::milliseconds)> sleep;  ///< null: sleeps
+  const std::atomic<bool>* stop = nullptr;               ///< once it is true, asking fails soon
 };
 
 /// Longest prompt (system and user text), in bytes, and longest answer of a server.

@@ -17,17 +17,22 @@
 #include "qtf/base/error.h"
 #include "qtf/base/sha256.h"
 #include "qtf/model/gauge.h"
+#include "qtf/quantum/drawing.h"
 #include "qtf/serve/answers.h"
 #include "qtf/serve/call.h"
 #include "qtf/serve/chat_template.h"
 #include "qtf/serve/completion_request.h"
 #include "qtf/serve/page.h"
+#include "qtf/serve/recent_texts.h"
+#include "qtf/serve/why.h"
 
 namespace qtf::serve {
 
 using Json = nlohmann::ordered_json;
 
 namespace {
+
+constexpr size_t kRecentTexts = 256;  // of all callers, that /v1/why can be asked about
 
 std::string random_id(std::string_view prefix) {
   std::array<unsigned char, 12> bytes{};
@@ -119,6 +124,7 @@ class ApiService {
   std::shared_ptr<Engine> replace(std::shared_ptr<Engine> engine) {
     const std::lock_guard lock(mutex_);
     schedulers_.clear();
+    texts_->clear();
     return std::exchange(engine_, std::move(engine));
   }
 
@@ -137,6 +143,8 @@ class ApiService {
   void health(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply);
   void metrics(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply);
   void trace(const HttpRequest&, const std::string& scope, const std::shared_ptr<Reply>& reply);
+  void why(const HttpRequest& request, const std::string& scope, const std::shared_ptr<Reply>& reply);
+  void circuit(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply);
 
  private:
   void check(const HttpRequest& request, bool needs_key, std::string& scope);
@@ -152,7 +160,9 @@ class ApiService {
   RateLimit rate_;
   /// Shared with what is written: a listener that held the service would end the engine on its own thread.
   std::shared_ptr<Watchers> watchers_ = std::make_shared<Watchers>();
-  std::mutex mutex_;  // of what follows
+  std::shared_ptr<RecentTexts> texts_ = std::make_shared<RecentTexts>(kRecentTexts);
+  TokenExplainer own_sentences_, service_sentences_;  // so that who asks a service holds up nobody else
+  std::mutex mutex_;                                  // of what follows
   std::shared_ptr<Engine> engine_;
   std::map<std::string, std::shared_ptr<const model::RankScheduler>> schedulers_;
 };
@@ -184,6 +194,14 @@ constexpr RouteRow kRoutes[] = {
       "index, "
       "position, entropy and level by layer, routed, ms; never text"},
      &ApiService::trace},
+    {{"POST", "/v1/why",
+      "Why a token that this caller's request wrote took its ranks and its route, in plain language: `id` of "
+      "the "
+      "answer, `index` of its choice, number of the `token` in it, `explainer` (`template`, or `k2` where "
+      "the "
+      "server has `--explainer k2`)"},
+     &ApiService::why},
+    {{"GET", "/v1/circuit", "The model's quantum circuit, drawn as SVG"}, &ApiService::circuit},
     {{"GET", "/metrics", "Counts for Prometheus"}, &ApiService::metrics},
     {{"GET", "/", "The page, and its files beside it", false}, &ApiService::page},
     {{"GET", "/health", "`{\"status\":\"ok\"}` while requests are taken", false}, &ApiService::health},
@@ -316,7 +334,8 @@ void ApiService::models(const HttpRequest&, const std::string&, const std::share
       {"context", config.context},
       {"layers", config.layers},
       {"levels", model::level_count(config)},
-      {"policy", config.rank_policy ? Json(adapt::info(config.rank_policy->signal).name) : Json(nullptr)}};
+      {"policy", config.rank_policy ? Json(adapt::info(config.rank_policy->signal).name) : Json(nullptr)},
+      {"explainers", options_.explains_by_k2 ? Json{"template", "k2"} : Json{"template"}}};
   if (config.quantum)
     facts["quantum"] = {{"qubits", config.quantum->circuit.qubits},
                         {"layers", config.quantum->circuit.layers}};
@@ -377,6 +396,35 @@ void ApiService::trace(const HttpRequest&, const std::string& scope, const std::
     const auto gone = watcher.lock();
     if (all && gone) all->remove(gone);
   });
+}
+
+void ApiService::why(const HttpRequest& request, const std::string& scope,
+                     const std::shared_ptr<Reply>& reply) {
+  WhyRequest asked = parse_why(request.body);
+  const bool by_service = asked.explainer == "k2";
+  if (!by_service && asked.explainer != "template")
+    throw RequestError("explainer", fmt::format("explainer must be template or k2, got {}", asked.explainer));
+  if (by_service && !options_.explains_by_k2)
+    throw RequestError("explainer", "this server asks no service; it was started without --explainer k2");
+  auto text = texts_->find(scope, asked.id, static_cast<size_t>(asked.index));
+  if (!text)
+    throw Refusal(404, fmt::format("there is no text {} {} of yours among the last {}",
+                                   asked.id.substr(0, 100), asked.index, kRecentTexts));
+  if (!text->read_before(asked.token))
+    throw RequestError(
+        "token", fmt::format("the text has tokens 0 to {}, not {}", text->begins.size() - 1, asked.token));
+  TokenExplainer& explainer = by_service ? service_sentences_ : own_sentences_;
+  if (!explainer.explain(std::move(asked), std::move(*text), engine(), reply))
+    throw Refusal(503, "too many questions are waiting; try again", "overloaded",
+                  {.headers = {{"Retry-After", "1"}}});
+}
+
+void ApiService::circuit(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
+  const auto engine = this->engine();
+  const auto& quantum = engine->model().config().quantum;
+  const auto drawn = quantum ? nn::inner_circuit(quantum->circuit) : std::nullopt;
+  if (!drawn) throw Refusal(404, "this model has no quantum circuit");
+  reply->send({.content_type = "image/svg+xml", .body = quantum::draw_svg(*drawn)});
 }
 
 /// One scheduler for all requests that ask for the same, so that they share passes and prefixes.
@@ -492,8 +540,17 @@ void ApiService::complete(const HttpRequest& request, Endpoint endpoint, const s
     one.listener.on_prompt = [call, index](std::span<const TokenProbability> prompt) {
       call->begin(index, prompt);
     };
-    one.listener.on_token = [call, index, scope, head, watchers = watchers_](Written&& written) {
+    texts_->add(scope, head.id, index,
+                {.tokens = one.prompt,
+                 .prompt_tokens = static_cast<int64_t>(one.prompt.size()),
+                 .level = one.level,
+                 .scheduler = one.scheduler,
+                 .driven = one.driven != nullptr,
+                 .begins = {}});
+    one.listener.on_token = [call, index, scope, head, watchers = watchers_,
+                             texts = texts_](Written&& written) {
       if (watchers->any()) watchers->tell(scope, watched(head, index, written.trace));
+      texts->append(head.id, index, written.token, written.trace.begin);
       call->add(index, written);
     };
     one.listener.on_end = [call, index](Finished&& finished) { call->end(index, std::move(finished)); };

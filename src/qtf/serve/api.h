@@ -20,6 +20,7 @@ struct ApiOptions {
   std::vector<std::string> hosts = {};
   double requests_per_second = 50;  ///< a key, or all callers without one; as many may come at once
   int64_t most_watchers = 16;       ///< of /v1/trace
+  bool explains_by_k2 = false;      ///< /v1/why may ask the service that the environment names
 };
 
 /// One path and method.

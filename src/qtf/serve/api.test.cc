@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "qtf/base/file.h"
@@ -154,6 +155,74 @@ TEST_F(ApiOf, TakesALevelAndAPolicy) {
   with["trace"] = true;
   const json trace = complete(with)["choices"][0]["trace"];
   EXPECT_GE(trace[0]["level"][0], 1);
+}
+
+TEST_F(ApiOf, SaysWhyATokenTookItsRanks) {
+  const json body{
+      {"prompt", "once"}, {"max_tokens", 30}, {"rank_policy", "random"}, {"trace", true}, {"n", 2}};
+  const json got = complete(body);  // longer than the context: the model forgets the beginning
+  for (const json& choice : got["choices"]) {
+    for (size_t token = 0; token < choice["trace"].size(); ++token) {
+      const json why = complete({{"id", got["id"]}, {"index", choice["index"]}, {"token", token}}, "/v1/why");
+      EXPECT_EQ(why["token"], token);
+      EXPECT_NE(why["explained_by"].get<std::string>().find("verified"), std::string::npos) << why;
+      ASSERT_EQ(why["explanations"].size(), 2U) << "a layer each";
+      for (size_t layer = 0; layer < 2; ++layer) {
+        const json& one = why["explanations"][layer];
+        EXPECT_EQ(one["facts"]["level"],
+                  fmt::format("{} of 4", choice["trace"][token]["level"][layer].get<int>()));
+        EXPECT_FALSE(one["statements"].empty());
+      }
+    }
+  }
+  const json whole = complete({{"prompt", "once"}});
+  const json nothing = complete({{"id", whole["id"]}}, "/v1/why");
+  EXPECT_TRUE(nothing["explanations"].empty());
+  EXPECT_NE(nothing["note"].get<std::string>().find("rank_policy"), std::string::npos);
+  const json budgeted = complete({{"prompt", "once"}, {"rank_policy", "random"}, {"max_latency_ms", 5}});
+  EXPECT_NE(complete({{"id", budgeted["id"]}}, "/v1/why")["note"].get<std::string>().find("kept a budget"),
+            std::string::npos);
+}
+
+TEST_F(ApiOf, ExplainsToItsCallerAlone) {
+  ApiOptions options;
+  for (const char* key : {"one", "two"}) options.key_hashes.push_back(sha256_hex(key));
+  use(options);
+  const auto ask = [&](const char* key, const std::string& path, const json& body) {
+    HttpRequest request = post(path, body.dump());
+    request.headers["authorization"] = std::string("Bearer ") + key;
+    return answer(request);
+  };
+  const json got =
+      json::parse(ask("one", "/v1/completions", {{"prompt", "a"}, {"rank_policy", "random"}}).body);
+  const json question{{"id", got["id"]}, {"token", 3}};
+  EXPECT_EQ(ask("one", "/v1/why", question).status, 200);
+  EXPECT_EQ(ask("two", "/v1/why", question).status, 404);
+  const std::pair<json, const char*> wrong[] = {
+      {{{"token", 3}}, "id is missing"},
+      {{{"id", got["id"]}, {"token", 16}}, "tokens 0 to 15, not 16"},
+      {{{"id", got["id"]}, {"token", -1}}, "whole number"},
+      {{{"id", got["id"]}, {"token", "3"}}, "whole number"},
+      {{{"id", 5}}, "id must be a text"},
+      {{{"id", got["id"]}, {"tokens", 3}}, "there is no field"},
+      {{{"id", got["id"]}, {"explainer", "k2"}}, "--explainer k2"},
+      {{{"id", got["id"]}, {"explainer", "k3"}}, "template or k2"},
+      {json::array(), "JSON object"},
+  };
+  for (const auto& [body, says] : wrong) {
+    const HttpAnswer refused = ask("one", "/v1/why", body);
+    EXPECT_EQ(refused.status, 400);
+    EXPECT_NE(refused.body.find(says), std::string::npos) << refused.body;
+  }
+}
+
+TEST_F(ApiOf, DrawsTheCircuit) {
+  EXPECT_EQ(answer(get("/v1/circuit")).status, 404);
+  api = std::make_unique<Api>(
+      std::make_shared<Engine>(loaded_model(small_model("llama_quantum")), 1, EngineOptions{}), ApiOptions{});
+  const HttpAnswer drawn = answer(get("/v1/circuit"));
+  EXPECT_EQ(drawn.content_type, "image/svg+xml");
+  EXPECT_TRUE(drawn.body.starts_with("<svg"));
 }
 
 TEST_F(ApiOf, KeepsATextWithinItsBudget) {

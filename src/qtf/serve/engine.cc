@@ -336,6 +336,7 @@ class Engine::Loop {
     const nn::KvCache<float>& cache = sequence.text.cache();
     Trace trace;
     trace.position = cache.length() - 1;
+    trace.begin = static_cast<int64_t>(sequence.text.history().size()) - cache.length();
     for (int64_t layer = 0; layer < entropy.rows; ++layer) {
       trace.entropies.push_back(entropy.row(layer)[row]);
       trace.levels.push_back(cache.level(layer, trace.position));

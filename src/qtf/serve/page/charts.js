@@ -51,10 +51,10 @@ export function drawLevels(svg, levels) {
         x: kLeft + layer * step + step * 0.15, width: step * 0.7, height, y: kHeight - kBottom - below,
         class: `level-${level}`,
       });
-      bar.append(shape("title", {}, `layer ${layer + 1}: ${counts[level]} of ${total} tokens at level ${level}`));
+      bar.append(shape("title", {}, `layer ${layer}: ${counts[level]} of ${total} tokens at level ${level}`));
       parts.push(bar);
     }
-    parts.push(shape("text", { x: kLeft + (layer + 0.5) * step, y: kHeight - 6, "text-anchor": "middle" }, layer + 1));
+    parts.push(shape("text", { x: kLeft + (layer + 0.5) * step, y: kHeight - 6, "text-anchor": "middle" }, layer));
   }
   svg.replaceChildren(...parts);
 }

@@ -1,14 +1,16 @@
 // The page of `qtf serve`: asks for a text and shows what was decided for every token while it is written.
 import { stream, getModel } from "./stream.js";
+import { showCircuit, showWhy, hideWhy } from "./why.js";
 import { drawEntropies, drawLevels } from "./charts.js";
 
 const by = (id) => document.getElementById(id);
 const mean = (numbers) => numbers.reduce((sum, x) => sum + x, 0) / Math.max(1, numbers.length);
 const chosenLevels = (trace) => trace.level.filter((level) => level > 0);
 
-let tokens = [];  // { trace, span }
+let tokens = [];  // { id, number, trace, span }: of the answer `id`, its token `number`
 let chosen = -1;
 let running = null;  // an AbortController
+let explainers = [];
 
 function tell(message, bad = false) {
   by("message").textContent = message;
@@ -24,18 +26,18 @@ function choose(index) {
   span.classList.add("chosen");
   const levels = chosenLevels(trace);
   by("token-summary").textContent =
-    `“${trace.token}”, written at position ${trace.position + 1} in ${trace.ms.toFixed(2)} ms` +
+    `“${trace.token}”, written after token ${trace.position} was read, in ${trace.ms.toFixed(2)} ms` +
     (levels.length ? `, at mean level ${mean(levels).toFixed(2)}` : "") +
     (trace.routed ? ", after a token that passed the quantum circuit." : ".");
   const rows = trace.entropy.map((entropy, layer) => {
     const row = document.createElement("tr");
     const meter = document.createElement("meter");
     meter.value = entropy;
-    meter.setAttribute("aria-label", `entropy of layer ${layer + 1}`);
+    meter.setAttribute("aria-label", `entropy of layer ${layer}`);
     const value = document.createElement("td");
     value.append(meter, ` ${entropy.toFixed(2)}`);
     const name = document.createElement("td");
-    name.textContent = layer + 1;
+    name.textContent = layer;
     const level = document.createElement("td");
     level.textContent = trace.level[layer] || "–";
     row.append(name, value, level);
@@ -43,16 +45,25 @@ function choose(index) {
   });
   by("layers").tBodies[0].replaceChildren(...rows);
   by("layers").hidden = false;
+  by("ask-why").hidden = false;
+  hideWhy();
+  showCircuit(trace.routed, by("key").value);
 }
 
-function add(trace, text) {
+// Opens the explanation of the chosen token.
+function explain() {
+  if (chosen >= 0) showWhy(tokens[chosen], explainers, by("key").value);
+}
+
+function add(id, trace, text) {
   const span = document.createElement("span");
   span.textContent = text;
   span.classList.toggle("routed", trace.routed);
   const index = tokens.length;
   span.addEventListener("pointerenter", () => choose(index));
+  span.addEventListener("click", () => { choose(index); explain(); });
   by("text").append(span);
-  tokens.push({ trace, span });
+  tokens.push({ id, number: index, trace, span });
 }
 
 // Colours run from the least to the greatest entropy of the text, which the scale names.
@@ -101,6 +112,9 @@ async function write() {
   by("stop").disabled = false;
   tokens = [];
   chosen = -1;
+  by("ask-why").hidden = true;
+  hideWhy();
+  showCircuit(false);
   tell("");
   const prompt = document.createElement("b");
   prompt.textContent = by("prompt").value;
@@ -115,7 +129,7 @@ async function write() {
       if (choice) {
         if (choice.trace) {
           first ||= performance.now();
-          add(choice.trace[0], choice.text);
+          add(event.id, choice.trace[0], choice.text);
         } else if (choice.text) {
           by("text").append(choice.text);  // held back until the end
         }
@@ -164,6 +178,7 @@ function showModel(model) {
   ];
   if (facts.quantum) items.push(`circuit of ${facts.quantum.qubits} qubits`);
   by("facts").replaceChildren(...items.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  explainers = facts.explainers;
   by("tokens").max = String(Math.max(8, 2 * facts.context));
   if (facts.levels < 2) return;
   const options = [["", "all"]];
@@ -195,7 +210,9 @@ by("policy").addEventListener("change", showMean);
 for (const id of ["rank", "policy", "latency", "joules"]) by(id).addEventListener("change", () => { if (tokens.length) write(); });
 by("ask").addEventListener("submit", (event) => { event.preventDefault(); write(); });
 by("stop").addEventListener("click", () => running?.abort());
+by("ask-why").addEventListener("click", explain);
 by("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) explain();
   const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 10, ArrowUp: -10, Home: -tokens.length, End: tokens.length }[event.key];
   if (!step || !tokens.length) return;
   event.preventDefault();

@@ -17,6 +17,26 @@ export async function getModel(key) {
   return (await response.json()).data[0];
 }
 
+// Why a token that was written took its ranks: { explanations, explained_by, note }.
+export async function getWhy(id, token, explainer, key) {
+  const response = await fetch("v1/why", {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...authorization(key) },
+    body: JSON.stringify({ id, token, explainer }),
+  });
+  if (!response.ok) throw await failure(response);
+  return response.json();
+}
+
+// The model's circuit, as an SVG element without a style of its own.
+export async function getCircuit(key) {
+  const response = await fetch("v1/circuit", { headers: authorization(key) });
+  if (!response.ok) throw await failure(response);
+  const drawing = new DOMParser().parseFromString(await response.text(), "image/svg+xml").documentElement;
+  drawing.querySelector("style")?.remove();
+  return document.importNode(drawing, true);
+}
+
 // The events of a streamed completion, as they come.
 export async function* stream(body, key, signal) {
   const response = await fetch("v1/completions", {
