@@ -1,6 +1,9 @@
 // The page in a real browser: page.mjs QTF MODEL [FOLDER for screenshots]
 import { createRequire } from "node:module";
-import { existsSync, readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
 import { check, load, skip, startServer } from "./server.mjs";
 
 const kBrowser = "/usr/bin/chromium";
@@ -8,7 +11,13 @@ if (!existsSync(kBrowser)) skip(`there is no ${kBrowser}`);
 const { chromium } = await load("playwright-core");
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const [qtf, model, pictures] = process.argv.slice(2);
-const server = await startServer(qtf, model);
+// A copy with a report and records, beside its dense parent.
+const made = mkdtempSync(join(tmpdir(), "qtf-page-"));
+cpSync(model, made, { recursive: true });
+writeFileSync(join(made, "report.html"), "<!doctype html><title>Report</title><h1>What was lost where</h1>");
+execFileSync(qtf, ["generate", made, "--prompt", "The", "--tokens", "2", "--audit", join(made, "audit.sqlite")]);
+const dense = join(dirname(model), "wikitext2-dense");
+const server = await startServer(qtf, made, {}, ["--parent", dense, "--name", basename(model)]);
 const browser = await chromium.launch({ executablePath: kBrowser, args: ["--no-sandbox"] });
 
 async function open(viewport, colorScheme) {
@@ -21,7 +30,7 @@ async function open(viewport, colorScheme) {
   return page;
 }
 
-const finished = (page) => page.waitForFunction(() => / tokens\.$/.test(document.getElementById("message").textContent), null, { timeout: 60_000 });
+const finished = (page) => page.waitForFunction(() => / tokens\.$/.test(document.getElementById("message").textContent) && document.getElementById("stop").disabled, null, { timeout: 60_000 });
 const tokensOf = (page) => page.$$eval("#text span", (spans) => spans.map((span) => span.textContent));
 
 try {
@@ -42,6 +51,20 @@ try {
   await page.hover("#text span:nth-of-type(6)");
   check((await page.textContent("#token-summary")).includes(`“${tokens[5]}”`), "so does the pointer");
   check((await page.$$("#levels rect")).length > 0 && (await page.$("#entropies polyline")) !== null, "both charts are drawn");
+
+  await page.waitForSelector("#compared tbody tr");
+  check((await page.textContent("#parent-text")).length > 100, "the dense parent writes the same prompt");
+  check((await page.$$eval("#compared thead th", (cells) => cells.map((cell) => cell.textContent).join())) === "wikitext2-nested,wikitext2-dense", "both stand side by side");
+  check((await page.$$eval("#compared tbody tr", (rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)))).every(([, mine, theirs]) => mine !== "" && theirs !== ""), "with speed, first token, joules and megabytes");
+  await page.uncheck("#compare");
+
+  await page.click("#records summary");
+  await page.waitForFunction(() => /^\d+ records, consistent; root [0-9a-f]{64}/.test(document.getElementById("audit").textContent));
+  check(true, "the state of the records is a click away");
+  const report = await browser.newPage();
+  await report.goto(`${server.url}/${await page.getAttribute("#report", "href")}`);
+  check((await report.textContent("h1")) === "What was lost where", "so is the compression's report");
+  await report.close();
 
   await page.hover("#text span:nth-of-type(6)");
   await page.click("#text span:nth-of-type(6)");
@@ -97,6 +120,7 @@ try {
     await shown.fill("#prompt", "The history of the ");
     await shown.click("#run");
     await finished(shown);
+    await shown.waitForSelector("#compared tbody tr");
     await shown.click("#text span:nth-of-type(6)");
     await shown.waitForSelector("#why h3");
     check(await shown.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), `nothing is cut off at ${name}`);
@@ -119,4 +143,5 @@ try {
 } finally {
   await browser.close();
   server.stop();
+  rmSync(made, { recursive: true });
 }

@@ -2,8 +2,8 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 
-export async function startServer(qtf, model, environment = {}) {
-  const process_ = spawn(qtf, ["serve", model, "--port", "0"], { env: { ...process.env, ...environment } });
+export async function startServer(qtf, model, environment = {}, flags = []) {
+  const process_ = spawn(qtf, ["serve", model, "--port", "0", ...flags], { env: { ...process.env, ...environment } });
   for await (const line of createInterface({ input: process_.stdout })) {
     const found = /^serving at (http:\/\/127\.0\.0\.1:\d+)$/.exec(line);
     if (found) return { url: found[1], stop: () => process_.kill() };

@@ -46,12 +46,19 @@ serve::HttpOptions read_http_options(const Arguments& arguments) {
   return options;
 }
 
+std::string name_of(const std::filesystem::path& path) {
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
 serve::ApiOptions read_api_options(const Arguments& arguments) {
   serve::ApiOptions options;
   const std::filesystem::path path = arguments.text("MODEL");
-  options.model_name = arguments.given("--name") ? arguments.text("--name")
-                       : path.has_filename()     ? path.filename().string()
-                                                 : path.parent_path().filename().string();
+  options.model_name = arguments.given("--name") ? arguments.text("--name") : name_of(path);
+  options.folder = path;
+  if (arguments.given("--parent")) {
+    options.parent_name = name_of(arguments.text("--parent"));
+    if (options.parent_name == options.model_name) options.parent_name += " (parent)";
+  }
   options.key_hashes = key_hashes();
   options.requests_per_second = arguments.number("--rate");
   const bool local = is_loopback(arguments.text("--host"));
@@ -69,11 +76,11 @@ serve::ApiOptions read_api_options(const Arguments& arguments) {
   return options;
 }
 
-std::shared_ptr<serve::Engine> open_engine(const Arguments& arguments) {
+std::shared_ptr<serve::Engine> open_engine(const Arguments& arguments, const char* model = "MODEL") {
   serve::EngineOptions options;
   options.most_active = arguments.integer("--batch");
   options.most_waiting = arguments.integer("--queue");
-  return std::make_shared<serve::Engine>(open_model(arguments.text("MODEL"), "serve"),
+  return std::make_shared<serve::Engine>(open_model(arguments.text(model), "serve"),
                                          static_cast<int>(arguments.integer("--threads")), options);
 }
 
@@ -92,7 +99,8 @@ void run_serve(const Arguments& arguments, const Streams& streams) {
   const serve::HttpOptions http = read_http_options(arguments);
   const StopSignal stop;
   const ReloadSignal hang_up;
-  serve::Api api(open_engine(arguments), read_api_options(arguments));
+  serve::Api api(open_engine(arguments), read_api_options(arguments),
+                 arguments.given("--parent") ? open_engine(arguments, "--parent") : nullptr);
   serve::HttpServer server(
       http, [&](const serve::HttpRequest& request, const std::shared_ptr<serve::Reply>& reply) {
         api.handle(request, reply);
@@ -107,10 +115,7 @@ void run_serve(const Arguments& arguments, const Streams& streams) {
   }
   streams.err << "finishing what was begun\n";
   server.close();
-  {
-    const auto engine = api.replace(nullptr);
-    engine->drain(kDrainSeconds);
-  }  // what is left is refused
+  api.close(kDrainSeconds);  // what is left is refused
   server.wait(1);
 }
 
@@ -141,6 +146,9 @@ const Command kServeCommand{
          {.name = "--name",
           .value = "TEXT",
           .help = "the model's name for callers; the folder's if not given"},
+         {.name = "--parent",
+          .value = "MODEL",
+          .help = "the dense model that it was made of, to be served beside it under its own name"},
          {.name = "--insecure", .type = ValueType::flag, .help = "serve other machines without keys"},
          {.name = "--allow-host",
           .value = "NAME",

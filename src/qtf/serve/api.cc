@@ -14,7 +14,9 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "qtf/audit/verify.h"
 #include "qtf/base/error.h"
+#include "qtf/base/file.h"
 #include "qtf/base/sha256.h"
 #include "qtf/model/gauge.h"
 #include "qtf/quantum/drawing.h"
@@ -32,6 +34,9 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
+namespace fs = std::filesystem;
+
+constexpr const char *kReportFile = "report.html", *kAuditFile = "audit.sqlite";  // in a model's folder
 constexpr size_t kRecentTexts = 256;  // of all callers, that /v1/why can be asked about
 
 std::string random_id(std::string_view prefix) {
@@ -118,14 +123,22 @@ class Watchers {
 
 class ApiService {
  public:
-  ApiService(std::shared_ptr<Engine> engine, ApiOptions&& options)
-      : options_(std::move(options)), rate_(options_.requests_per_second), engine_(std::move(engine)) {}
+  ApiService(std::shared_ptr<Engine> engine, ApiOptions&& options, std::shared_ptr<Engine> parent)
+      : options_(std::move(options)),
+        rate_(options_.requests_per_second),
+        engine_(std::move(engine)),
+        parent_(std::move(parent)) {}
 
   std::shared_ptr<Engine> replace(std::shared_ptr<Engine> engine) {
     const std::lock_guard lock(mutex_);
     schedulers_.clear();
     texts_->clear();
     return std::exchange(engine_, std::move(engine));
+  }
+
+  void close(double seconds) {
+    for (const auto& engine : {replace(nullptr), take_parent()})
+      if (engine) engine->drain(seconds);
   }
 
   void handle(const HttpRequest& request, const std::shared_ptr<Reply>& reply);
@@ -145,12 +158,20 @@ class ApiService {
   void trace(const HttpRequest&, const std::string& scope, const std::shared_ptr<Reply>& reply);
   void why(const HttpRequest& request, const std::string& scope, const std::shared_ptr<Reply>& reply);
   void circuit(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply);
+  void report(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply);
+  void audit(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply);
 
  private:
   void check(const HttpRequest& request, bool needs_key, std::string& scope);
   void complete(const HttpRequest& request, Endpoint endpoint, const std::string& scope,
                 const std::shared_ptr<Reply>& reply);
-  std::shared_ptr<Engine> engine();
+  /// The model's or, for its name, the parent's. Throws Refusal once there is none.
+  std::shared_ptr<Engine> engine(std::string_view model = {});
+  bool is_parent(std::string_view model) const { return !model.empty() && model == options_.parent_name; }
+  std::shared_ptr<Engine> take_parent() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(parent_, nullptr);
+  }
   std::shared_ptr<const model::RankScheduler> scheduler_of(const CompletionRequest& request,
                                                            const model::ModelConfig& config);
   Job job_of(const CompletionRequest& request, Endpoint endpoint, const Engine& engine);
@@ -163,7 +184,7 @@ class ApiService {
   std::shared_ptr<RecentTexts> texts_ = std::make_shared<RecentTexts>(kRecentTexts);
   TokenExplainer own_sentences_, service_sentences_;  // so that who asks a service holds up nobody else
   std::mutex mutex_;                                  // of what follows
-  std::shared_ptr<Engine> engine_;
+  std::shared_ptr<Engine> engine_, parent_;
   std::map<std::string, std::shared_ptr<const model::RankScheduler>> schedulers_;
 };
 
@@ -188,7 +209,8 @@ constexpr RouteRow kRoutes[] = {
     {{"POST", "/v1/completions", "Continue a prompt"}, &ApiService::completions},
     {{"POST", "/v1/chat/completions", "Answer a conversation, written out for a base model as one text"},
      &ApiService::chat},
-    {{"GET", "/v1/models", "The model that is served"}, &ApiService::models},
+    {{"GET", "/v1/models", "The model that is served, and its parent where `--parent` names one"},
+     &ApiService::models},
     {{"GET", "/v1/trace",
       "From now on, what is decided for every token of this caller's requests, as server-sent events: id, "
       "index, "
@@ -202,6 +224,12 @@ constexpr RouteRow kRoutes[] = {
       "server has `--explainer k2`)"},
      &ApiService::why},
     {{"GET", "/v1/circuit", "The model's quantum circuit, drawn as SVG"}, &ApiService::circuit},
+    {{"GET", "/v1/report", "The page that `qtf compress` wrote beside the model"}, &ApiService::report},
+    {{"GET", "/v1/audit",
+      "Whether the records of how the model was made are consistent: `records`, `root`, `problems`, and the "
+      "command "
+      "that checks it"},
+     &ApiService::audit},
     {{"GET", "/metrics", "Counts for Prometheus"}, &ApiService::metrics},
     {{"GET", "/", "The page, and its files beside it", false}, &ApiService::page},
     {{"GET", "/health", "`{\"status\":\"ok\"}` while requests are taken", false}, &ApiService::health},
@@ -323,34 +351,49 @@ void ApiService::page(const HttpRequest& request, const std::string&, const std:
                    {"Referrer-Policy", "no-referrer"}}});
 }
 
-void ApiService::models(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
-  const auto engine = this->engine();
-  const model::ModelConfig& config = engine->model().config();
+namespace {
+
+/// What /v1/models tells of one.
+Json model_facts(const Engine& engine) {
+  const model::ModelConfig& config = engine.model().config();
   const int64_t parameters = model::stored_parameter_count(config);
   Json facts{
       {"parameters", parameters},
-      {"bytes", engine->bytes()},
+      {"bytes", engine.bytes()},
       {"ratio", static_cast<double>(model::dense_parameter_count(config)) / static_cast<double>(parameters)},
       {"context", config.context},
       {"layers", config.layers},
       {"levels", model::level_count(config)},
-      {"policy", config.rank_policy ? Json(adapt::info(config.rank_policy->signal).name) : Json(nullptr)},
-      {"explainers", options_.explains_by_k2 ? Json{"template", "k2"} : Json{"template"}}};
+      {"policy", config.rank_policy ? Json(adapt::info(config.rank_policy->signal).name) : Json(nullptr)}};
   if (config.quantum)
     facts["quantum"] = {{"qubits", config.quantum->circuit.qubits},
                         {"layers", config.quantum->circuit.layers}};
-  const Json model{{"id", options_.model_name},
-                   {"object", "model"},
-                   {"created", started_},
-                   {"owned_by", "qtf"},
-                   {"qtf", facts}};
-  reply->send({.body = Json{{"object", "list"}, {"data", Json::array({model})}}.dump()});
+  return facts;
 }
 
-std::shared_ptr<Engine> ApiService::engine() {
+}  // namespace
+
+void ApiService::models(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
+  Json data = Json::array();
+  const auto add = [&](const std::string& name, const Json& facts) {
+    data.push_back(
+        {{"id", name}, {"object", "model"}, {"created", started_}, {"owned_by", "qtf"}, {"qtf", facts}});
+  };
+  Json facts = model_facts(*engine());
+  facts["explainers"] = options_.explains_by_k2 ? Json{"template", "k2"} : Json{"template"};
+  facts["report"] = fs::is_regular_file(options_.folder / kReportFile);
+  facts["records"] = fs::is_regular_file(options_.folder / kAuditFile);
+  if (!options_.parent_name.empty()) facts["parent"] = options_.parent_name;
+  add(options_.model_name, facts);
+  if (!options_.parent_name.empty()) add(options_.parent_name, model_facts(*engine(options_.parent_name)));
+  reply->send({.body = Json{{"object", "list"}, {"data", std::move(data)}}.dump()});
+}
+
+std::shared_ptr<Engine> ApiService::engine(std::string_view model) {
   const std::lock_guard lock(mutex_);
-  if (!engine_) throw Refusal(503, "the server is shutting down");
-  return engine_;
+  const auto& engine = is_parent(model) ? parent_ : engine_;
+  if (!engine) throw Refusal(503, "the server is shutting down");
+  return engine;
 }
 
 void ApiService::health(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
@@ -413,8 +456,10 @@ void ApiService::why(const HttpRequest& request, const std::string& scope,
   if (!text->read_before(asked.token))
     throw RequestError(
         "token", fmt::format("the text has tokens 0 to {}, not {}", text->begins.size() - 1, asked.token));
+  auto writer = text->engine.lock();
+  if (!writer) throw Refusal(404, "the model that wrote the text is no longer served");
   TokenExplainer& explainer = by_service ? service_sentences_ : own_sentences_;
-  if (!explainer.explain(std::move(asked), std::move(*text), engine(), reply))
+  if (!explainer.explain(std::move(asked), std::move(*text), std::move(writer), reply))
     throw Refusal(503, "too many questions are waiting; try again", "overloaded",
                   {.headers = {{"Retry-After", "1"}}});
 }
@@ -427,6 +472,37 @@ void ApiService::circuit(const HttpRequest&, const std::string&, const std::shar
   reply->send({.content_type = "image/svg+xml", .body = quantum::draw_svg(*drawn)});
 }
 
+void ApiService::report(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
+  const fs::path file = options_.folder / kReportFile;
+  if (!fs::is_regular_file(file)) throw Refusal(404, "this model has no report; qtf compress writes one");
+  // A page of its own, which may run its own script and reach nothing.
+  reply->send(
+      {.content_type = "text/html; charset=utf-8",
+       .body = read_file(file),
+       .headers = {{"Content-Security-Policy",
+                    "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src "
+                    "'unsafe-inline'; img-src data:"},
+                   {"X-Content-Type-Options", "nosniff"},
+                   {"Referrer-Policy", "no-referrer"}}});
+}
+
+void ApiService::audit(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
+  const fs::path file = options_.folder / kAuditFile;
+  if (!fs::is_regular_file(file)) throw Refusal(404, "this model has no records of how it was made");
+  const audit::Verification found = audit::verify(file);
+  Json problems = Json::array();
+  for (const audit::VerifyProblem& problem : found.problems)
+    problems.push_back({{"record", problem.sequence}, {"what", problem.what}});
+  const std::string root = to_hex(found.root);
+  reply->send({.body = Json{{"consistent", found.problems.empty()},
+                            {"records", found.count},
+                            {"root", root},
+                            {"problems", problems},
+                            {"verify", fmt::format("qtf audit verify {} --count {} --root {}",
+                                                   options_.model_name, found.count, root)}}
+                           .dump()});
+}
+
 /// One scheduler for all requests that ask for the same, so that they share passes and prefixes.
 std::shared_ptr<const model::RankScheduler> ApiService::scheduler_of(const CompletionRequest& request,
                                                                      const model::ModelConfig& config) {
@@ -436,7 +512,8 @@ std::shared_ptr<const model::RankScheduler> ApiService::scheduler_of(const Compl
   if (!request.rank_policy.empty() && levels > 1)
     options.policy = adapt::parse_rank_policy(request.rank_policy, levels);
   if (request.mean_rank) options.mean = std::llround(*request.mean_rank * 1e9);
-  const std::string name = fmt::format("{} {}", request.rank_policy, options.mean.value_or(-1));
+  const std::string name =
+      fmt::format("{} {} {}", is_parent(request.model), request.rank_policy, options.mean.value_or(-1));
   const std::lock_guard lock(mutex_);
   constexpr size_t kMostSchedulers = 256;  // callers choose the names
   if (schedulers_.size() >= kMostSchedulers) schedulers_.clear();
@@ -523,11 +600,12 @@ Job ApiService::job_of(const CompletionRequest& request, Endpoint endpoint, cons
 void ApiService::complete(const HttpRequest& request, Endpoint endpoint, const std::string& scope,
                           const std::shared_ptr<Reply>& reply) {
   CompletionRequest asked = parse_completion(request.body, endpoint);
-  const std::shared_ptr<Engine> engine = this->engine();
+  const std::shared_ptr<Engine> engine = this->engine(asked.model);
   const Job job = job_of(asked, endpoint, *engine);
   const int64_t texts = asked.n;
   const AnswerHead head{endpoint, random_id(endpoint == Endpoint::chat ? "chatcmpl-" : "cmpl-"),
-                        options_.model_name, std::time(nullptr)};
+                        is_parent(asked.model) ? options_.parent_name : options_.model_name,
+                        std::time(nullptr)};
   const auto call = std::make_shared<Call>(std::move(asked), head, engine->tokenizer(), reply);
   auto tickets = std::make_shared<std::vector<Ticket>>();
   std::vector<Job> jobs;
@@ -541,7 +619,8 @@ void ApiService::complete(const HttpRequest& request, Endpoint endpoint, const s
       call->begin(index, prompt);
     };
     texts_->add(scope, head.id, index,
-                {.tokens = one.prompt,
+                {.engine = engine,
+                 .tokens = one.prompt,
                  .prompt_tokens = static_cast<int64_t>(one.prompt.size()),
                  .level = one.level,
                  .scheduler = one.scheduler,
@@ -573,12 +652,16 @@ std::span<const Route> routes() {
   return table;
 }
 
-Api::Api(std::shared_ptr<Engine> engine, ApiOptions options)
-    : service_(std::make_unique<ApiService>(std::move(engine), std::move(options))) {}
+Api::Api(std::shared_ptr<Engine> engine, ApiOptions options, std::shared_ptr<Engine> parent)
+    : service_(std::make_unique<ApiService>(std::move(engine), std::move(options), std::move(parent))) {}
 Api::~Api() = default;
 
 std::shared_ptr<Engine> Api::replace(std::shared_ptr<Engine> engine) {
   return service_->replace(std::move(engine));
+}
+
+void Api::close(double seconds) {
+  service_->close(seconds);
 }
 
 void Api::handle(const HttpRequest& request, const std::shared_ptr<Reply>& reply) {

@@ -1,6 +1,7 @@
 // What the server answers: one table of routes, from which dispatch, docs/api.md and the tests are made.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,7 +14,9 @@
 namespace qtf::serve {
 
 struct ApiOptions {
-  std::string model_name = {};  ///< as /v1/models tells it
+  std::string model_name = {};        ///< as /v1/models tells it
+  std::string parent_name = {};       ///< of the model that it was made of, served beside it; empty: none is
+  std::filesystem::path folder = {};  ///< of the model's report and records
   /// SHA-256, in hex, of the keys that callers may show; none: no key is asked for.
   std::vector<std::string> key_hashes = {};
   /// Host names under which the server may be called; none: any (keys keep strangers out).
@@ -40,13 +43,16 @@ class ApiService;
 
 class Api {
  public:
-  /// An engine must end before the HttpServer that the replies are of: replace() it by null.
-  Api(std::shared_ptr<Engine> engine, ApiOptions options);
+  /// An engine must end before the HttpServer that the replies are of: close() first.
+  /// parent: null where there is none.
+  Api(std::shared_ptr<Engine> engine, ApiOptions options, std::shared_ptr<Engine> parent = nullptr);
   ~Api();
 
-  /// Another engine for requests from now on; null: they are refused. Returns the one before, which still
-  /// works on its jobs.
+  /// Another engine for requests from now on. Returns the one before, which still works on its jobs.
   std::shared_ptr<Engine> replace(std::shared_ptr<Engine> engine);
+
+  /// Refuses requests from now on; those begun have so many seconds.
+  void close(double seconds);
 
   /// Answers at once or, for texts, as they are written. May be called on many threads.
   void handle(const HttpRequest& request, const std::shared_ptr<Reply>& reply);

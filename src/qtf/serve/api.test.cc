@@ -5,8 +5,11 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "qtf/audit/store.h"
+#include "qtf/audit/verify.h"
 #include "qtf/base/file.h"
 #include "qtf/base/sha256.h"
+#include "qtf/base/temporary_folder.h"
 #include "qtf/serve/chat_template.h"
 #include "qtf/serve/page.h"
 #include "qtf/serve/serve_test.h"
@@ -216,6 +219,57 @@ TEST_F(ApiOf, ExplainsToItsCallerAlone) {
   }
 }
 
+TEST_F(ApiOf, ServesAParentBesideTheModel) {
+  const auto parent =
+      std::make_shared<Engine>(loaded_model(small_model("llama_untied"), true), 1, EngineOptions{});
+  const std::string alone = complete({{"prompt", "once"}, {"seed", 3}})["choices"][0]["text"];
+  api = std::make_unique<Api>(engine, ApiOptions{.model_name = "small", .parent_name = "dense"}, parent);
+  const json models = json::parse(answer(get("/v1/models")).body)["data"];
+  ASSERT_EQ(models.size(), 2U);
+  EXPECT_EQ(models[0]["qtf"]["parent"], "dense");
+  EXPECT_EQ(models[1]["id"], "dense");
+  EXPECT_EQ(models[1]["qtf"]["levels"], 1);
+  const json mine = complete({{"prompt", "once"}, {"seed", 3}, {"model", "anything"}});
+  const json theirs = complete({{"prompt", "once"}, {"seed", 3}, {"model", "dense"}});
+  EXPECT_EQ(mine["model"], "small");
+  EXPECT_EQ(theirs["model"], "dense");
+  EXPECT_EQ(mine["choices"][0]["text"], alone);
+  EXPECT_NE(theirs["choices"][0]["text"], alone);
+  EXPECT_NE(complete({{"id", theirs["id"]}}, "/v1/why")["note"].get<std::string>().find(
+                "every token takes the same"),
+            std::string::npos);
+  const HttpAnswer levels = answer(post("/v1/completions", R"({"prompt":"a","model":"dense","level":2})"));
+  EXPECT_EQ(levels.status, 400) << levels.body;
+  api->close(60);
+  EXPECT_EQ(answer(post("/v1/completions", R"({"prompt":"a","model":"dense"})")).status, 503);
+}
+
+TEST_F(ApiOf, ShowsTheReportAndTheRecordsOfTheModel) {
+  const TemporaryFolder folder;
+  ApiOptions options;
+  options.folder = folder.path(), options.model_name = "small";
+  api = std::make_unique<Api>(engine, options);
+  EXPECT_EQ(answer(get("/v1/report")).status, 404);
+  EXPECT_EQ(answer(get("/v1/audit")).status, 404);
+  write_file_atomically(folder / "report.html", "<html>lost: little</html>");
+  {
+    audit::Log log(folder / "audit.sqlite");
+    log.append("making.start", {{"what", "test"}});
+    log.append("making.end", {{"what", "test"}});
+    log.flush();
+  }
+  const HttpAnswer report = answer(get("/v1/report"));
+  EXPECT_EQ(report.body, "<html>lost: little</html>");
+  EXPECT_EQ(report.content_type, "text/html; charset=utf-8");
+  EXPECT_TRUE(report.headers.at(0).second.starts_with("sandbox")) << report.headers.at(0).second;
+  const json state = json::parse(answer(get("/v1/audit")).body);
+  EXPECT_EQ(state["consistent"], true);
+  EXPECT_EQ(state["records"], audit::verify(folder / "audit.sqlite").count);
+  EXPECT_GE(state["records"], 2);
+  EXPECT_NE(state["verify"].get<std::string>().find(" --root " + state["root"].get<std::string>()),
+            std::string::npos);
+}
+
 TEST_F(ApiOf, DrawsTheCircuit) {
   EXPECT_EQ(answer(get("/v1/circuit")).status, 404);
   api = std::make_unique<Api>(
@@ -281,7 +335,7 @@ TEST_F(ApiOf, ShowsTracesToTheirCallerOnly) {
   EXPECT_EQ(answer(request).status, 200);
   mine->hang_up();
   EXPECT_EQ(answer(request).status, 200);
-  api->replace(nullptr);
+  api->close(60);
   std::string seen, strange;
   mine->end(), others->end();
   seen = mine->wait().body, strange = others->wait().body;
@@ -312,7 +366,7 @@ TEST_F(ApiOf, SaysThatItIsFullOrClosing) {
   const HttpAnswer full = answer(post("/v1/completions", R"({"prompt":"a","n":5})"));
   EXPECT_EQ(full.status, 503);
   EXPECT_EQ(json::parse(full.body)["error"]["code"], "overloaded");
-  api->replace(nullptr);
+  api->close(60);
   EXPECT_EQ(answer(post("/v1/completions", R"({"prompt":"a"})")).status, 503);
   EXPECT_EQ(answer(get("/health")).status, 503);
 }

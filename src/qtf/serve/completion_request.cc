@@ -83,7 +83,8 @@ constexpr double kMostSeed = 9'007'199'254'740'991;  // what a JSON number holds
 
 const Field kFields[] = {
     {.name = "model",
-     .help = "any name: there is one model (`/v1/models` tells its name)",
+     .help =
+         "the name of the parent (`--parent`) asks it, any other the model (`/v1/models` tells the names)",
      .store = store_member<&CompletionRequest::model>},
     {.name = "prompt",
      .type = FieldType::texts,

@@ -11,12 +11,13 @@
 #include <string>
 #include <vector>
 
-#include "qtf/model/rank_scheduler.h"
+#include "qtf/serve/engine.h"
 
 namespace qtf::serve {
 
 struct RecentText {
-  std::vector<int32_t> tokens;  ///< the prompt's, then those written
+  std::weak_ptr<Engine> engine;  ///< that writes it
+  std::vector<int32_t> tokens;   ///< the prompt's, then those written
   int64_t prompt_tokens = 0;
   int level = 0;
   std::shared_ptr<const model::RankScheduler> scheduler;  ///< null: `level` for all maps

@@ -1,5 +1,6 @@
 // The page of `qtf serve`: asks for a text and shows what was decided for every token while it is written.
-import { stream, getModel } from "./stream.js";
+import { stream, getAudit, getModels } from "./stream.js";
+import { showCompared, writeParent } from "./beside.js";
 import { showCircuit, showWhy, hideWhy } from "./why.js";
 import { drawEntropies, drawLevels } from "./charts.js";
 
@@ -11,6 +12,7 @@ let tokens = [];  // { id, number, trace, span }: of the answer `id`, its token 
 let chosen = -1;
 let running = null;  // an AbortController
 let explainers = [];
+let model = null, parent = null;  // as /v1/models tells them
 
 function tell(message, bad = false) {
   by("message").textContent = message;
@@ -105,6 +107,12 @@ function request() {
   return policy === "" ? body : { ...body, rank_policy: policy, mean_rank: Number(by("rank").value) };
 }
 
+// The same text's, without ranks to choose.
+function parentRequest() {
+  const { prompt, max_tokens, temperature, seed, trace, stream, stream_options } = request();
+  return { prompt, max_tokens, temperature, seed, trace, stream, stream_options };
+}
+
 async function write() {
   if (running) return;
   running = new AbortController();
@@ -121,8 +129,10 @@ async function write() {
   by("text").replaceChildren(prompt);
   for (const id of ["speed", "first", "energy"]) by(id).textContent = "–";
   by("budget").parentElement.hidden = true;
+  by("beside").hidden = true;
   const start = performance.now();
   let first = 0;
+  const mine = { speed: 0, first: 0, joules: null };
   try {
     for await (const event of stream(request(), by("key").value, running.signal)) {
       const choice = event.choices[0];
@@ -135,11 +145,21 @@ async function write() {
         }
         if (choice.budget) showBudget(choice.budget);
       }
-      if (event.usage) showUsage(event.usage);
+      if (event.usage) {
+        mine.joules = event.usage.energy?.joules ?? null;
+        showUsage(event.usage);
+      }
       const seconds = (performance.now() - first) / 1000;
-      if (tokens.length > 1) by("speed").textContent = `${Math.round((tokens.length - 1) / seconds)} tokens/s`;
-      if (first) by("first").textContent = `${(first - start).toFixed(0)} ms`;
+      if (tokens.length > 1) mine.speed = (tokens.length - 1) / seconds;
+      if (first) mine.first = first - start;
+      if (mine.speed) by("speed").textContent = `${mine.speed.toFixed(0)} tokens/s`;
+      if (first) by("first").textContent = `${mine.first.toFixed(0)} ms`;
       draw();
+    }
+    // One after the other: each has the machine to itself.
+    if (parent && by("compare").checked) {
+      const theirs = await writeParent({ ...parentRequest(), model: parent.id }, by("key").value, running.signal);
+      showCompared([{ ...mine, name: model.id, bytes: model.qtf.bytes }, { ...theirs, name: parent.id, bytes: parent.qtf.bytes }]);
     }
   } catch (error) {
     if (error.name === "AbortError") tell("Stopped.");
@@ -167,7 +187,12 @@ function showUsage({ energy, completion_tokens: written }) {
   tell(`${written} tokens.`);
 }
 
-function showModel(model) {
+function showModels([first, second]) {
+  model = first;
+  parent = second ?? null;
+  by("with-parent").hidden = !parent;
+  by("report").hidden = !model.qtf.report || by("key").value !== "";  // a link shows no key
+  by("records").hidden = !model.qtf.records;
   by("model").textContent = model.id;
   const facts = model.qtf;
   const items = [
@@ -225,7 +250,7 @@ document.addEventListener("keydown", (event) => {
 
 async function open() {
   try {
-    showModel(await getModel(by("key").value));
+    showModels(await getModels(by("key").value));
     tell("");
   } catch (error) {
     by("access").open = true;
@@ -233,5 +258,16 @@ async function open() {
   }
 }
 by("key").addEventListener("change", open);
+by("records").addEventListener("toggle", async () => {
+  if (!by("records").open) return;
+  try {
+    const { consistent, records, root, verify, problems } = await getAudit(by("key").value);
+    by("audit").textContent = consistent
+      ? `${records} records, consistent; root ${root}. Check them: ${verify}`
+      : `The records were changed: ${problems[0].what}`;
+  } catch (error) {
+    by("audit").textContent = error.message;
+  }
+});
 draw();
 open();

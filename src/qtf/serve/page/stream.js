@@ -11,10 +11,18 @@ async function failure(response) {
 
 const authorization = (key) => (key ? { Authorization: `Bearer ${key}` } : {});
 
-export async function getModel(key) {
+// The model, and its parent where the server has it.
+export async function getModels(key) {
   const response = await fetch("v1/models", { headers: authorization(key) });
   if (!response.ok) throw await failure(response);
-  return (await response.json()).data[0];
+  return (await response.json()).data;
+}
+
+// Whether the records of how the model was made are consistent.
+export async function getAudit(key) {
+  const response = await fetch("v1/audit", { headers: authorization(key) });
+  if (!response.ok) throw await failure(response);
+  return response.json();
 }
 
 // Why a token that was written took its ranks: { explanations, explained_by, note }.
