@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <limits>
 #include <optional>
 
 #include "qtf/base/error.h"
+#include "qtf/kernels/softmax.h"
 
 namespace qtf::model {
 
@@ -25,69 +26,103 @@ namespace {
 
 struct Candidate {
   int32_t token;
-  double logit;
-  double weight = 0;  // its unnormalised probability
+  double weight;  // its unnormalised probability
 };
 
-void penalise_repeats(std::vector<Candidate>& candidates, std::span<const int32_t> history,
-                      const SamplingOptions& options) {
-  if (options.repeat_penalty == 1) return;
+/// Likelier first; of equals the lower token.
+struct Likelier {
+  bool operator()(const Candidate& a, const Candidate& b) const {
+    return a.weight != b.weight ? a.weight > b.weight : a.token < b.token;
+  }
+};
+
+/// The logits, those of the tokens that came lately made less likely.
+std::vector<double> penalised(std::span<const float> logits, std::span<const int32_t> history,
+                              const SamplingOptions& options) {
+  std::vector<double> values(logits.begin(), logits.end());
+  if (options.repeat_penalty == 1) return values;
   const size_t window =
       std::min(history.size(), static_cast<size_t>(std::max<int64_t>(0, options.repeat_window)));
   std::vector<int32_t> recent(history.end() - static_cast<std::ptrdiff_t>(window), history.end());
   std::sort(recent.begin(), recent.end());
   recent.erase(std::unique(recent.begin(), recent.end()), recent.end());
   for (int32_t token : recent) {
-    if (token < 0 || static_cast<size_t>(token) >= candidates.size()) continue;  // a padded vocabulary's
-    double& logit = candidates[static_cast<size_t>(token)].logit;
+    if (token < 0 || static_cast<size_t>(token) >= values.size()) continue;  // a padded vocabulary's
+    double& logit = values[static_cast<size_t>(token)];
     logit = logit > 0 ? logit / options.repeat_penalty : logit * options.repeat_penalty;
   }
+  return values;
 }
 
-/// Likelier first; of equals the lower token.
-bool comes_later(const Candidate& a, const Candidate& b) {
-  return a.logit != b.logit ? a.logit < b.logit : a.token > b.token;
+constexpr double kOut = -1;  // the weight of a token that cannot be drawn
+
+/// Takes all but the k likeliest out.
+void keep_likeliest(int64_t k, std::vector<double>& weights) {
+  if (k <= 0 || k >= static_cast<int64_t>(weights.size())) return;
+  std::vector<Candidate> all;
+  for (size_t i = 0; i < weights.size(); ++i) all.push_back({static_cast<int32_t>(i), weights[i]});
+  const auto end = all.begin() + k;
+  std::nth_element(all.begin(), end, all.end(), Likelier{});
+  std::for_each(end, all.end(), [&](const Candidate& c) { weights[static_cast<size_t>(c.token)] = kOut; });
 }
 
-/// Candidates by falling probability, as far as they are asked for: a text's next token is seldom far down,
-/// and sorting a whole vocabulary takes longer than a small model.
+double sum_of_weights(std::span<const double> weights) {
+  double sum = 0;
+  for (const double weight : weights) sum += std::max(weight, 0.0);
+  return sum;
+}
+
+/// Candidates by falling weight, as far as they are asked for: the next token of a text is seldom far down,
+/// and to sort a whole vocabulary takes longer than a small model does.
 class Falling {
  public:
-  explicit Falling(std::vector<Candidate> candidates) : heap_(std::move(candidates)) {
-    std::make_heap(heap_.begin(), heap_.end(), comes_later);
-  }
-  bool empty() const { return heap_.empty(); }
-  Candidate next() {
-    std::pop_heap(heap_.begin(), heap_.end(), comes_later);
-    const Candidate first = heap_.back();
-    heap_.pop_back();
-    return first;
+  Falling(std::span<const double> weights, double total) : weights_(weights), total_(total) {}
+
+  std::optional<Candidate> next() {
+    while (place_ == found_.size()) {
+      if (bound_ == 0) return {};
+      find_more();
+    }
+    return found_[place_++];
   }
 
  private:
-  std::vector<Candidate> heap_;
-};
+  /// Those of the next thinner layer of weights.
+  void find_more() {
+    constexpr double kLayer = 1.0 / 32, kFirst = 1.0 / 1024, kLast = 1e-6;
+    const double above = bound_;
+    bound_ = above == kAll ? kFirst * total_ : above > kLast * total_ ? above * kLayer : 0;
+    found_.clear();
+    place_ = 0;
+    for (size_t i = 0; i < weights_.size(); ++i)
+      if (weights_[i] >= bound_ && weights_[i] < above)
+        found_.push_back({static_cast<int32_t>(i), weights_[i]});
+    std::sort(found_.begin(), found_.end(), Likelier{});
+  }
 
-double sum_of_weights(const std::vector<Candidate>& candidates) {
-  return std::accumulate(candidates.begin(), candidates.end(), 0.0,
-                         [](double sum, const Candidate& c) { return sum + c.weight; });
-}
+  static constexpr double kAll = std::numeric_limits<double>::infinity();
+
+  std::span<const double> weights_;
+  double total_, bound_ = kAll;  // those of at least this weight were found
+  std::vector<Candidate> found_;
+  size_t place_ = 0;
+};
 
 /// Those that top-p and min-p leave, by falling weight.
 std::vector<Candidate> truncated(Falling& falling, double total, const SamplingOptions& options) {
   std::vector<Candidate> kept;
-  for (double sum = 0; !falling.empty() && (kept.empty() || sum < options.top_p * total);) {
-    const Candidate next = falling.next();
-    if (!kept.empty() && next.weight < options.min_p * kept.front().weight) break;
-    kept.push_back(next);
-    sum += next.weight;
+  for (double sum = 0; kept.empty() || sum < options.top_p * total;) {
+    const std::optional<Candidate> next = falling.next();
+    if (!next || (!kept.empty() && next->weight < options.min_p * kept.front().weight)) break;
+    kept.push_back(*next);
+    sum += next->weight;
   }
   return kept;
 }
 
 /// The one in whose weight the point falls, the weights being laid end to end.
 template <class Next>
-int32_t drawn(double point, const Next& next) {
+int32_t token_at(double point, const Next& next) {
   int32_t token = -1;
   while (point >= 0) {
     const std::optional<Candidate> candidate = next();
@@ -102,34 +137,28 @@ int32_t drawn(double point, const Next& next) {
 
 int32_t sample(std::span<const float> logits, std::span<const int32_t> history,
                const SamplingOptions& options) {
-  std::vector<Candidate> candidates(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (!std::isfinite(logits[i]))
-      throw_input_error("generate", "the model computes {}; its weights are damaged", logits[i]);
-    candidates[i] = {static_cast<int32_t>(i), static_cast<double>(logits[i])};
-  }
-  penalise_repeats(candidates, history, options);
-  const Candidate top = *std::max_element(candidates.begin(), candidates.end(), comes_later);
-  if (options.temperature == 0) return top.token;
+  for (const float logit : logits)
+    if (!std::isfinite(logit))
+      throw_input_error("generate", "the model computes {}; its weights are damaged", logit);
+  std::vector<double> weights = penalised(logits, history, options);
+  const auto top = std::max_element(weights.begin(), weights.end());  // the first of equals
+  if (options.temperature == 0) return static_cast<int32_t>(top - weights.begin());
 
-  if (options.top_k > 0 && options.top_k < static_cast<int64_t>(candidates.size())) {
-    const auto end = candidates.begin() + options.top_k;
-    std::nth_element(candidates.begin(), end, candidates.end(),
-                     [](const Candidate& a, const Candidate& b) { return comes_later(b, a); });
-    candidates.erase(end, candidates.end());
-  }
-  for (Candidate& c : candidates) c.weight = std::exp((c.logit - top.logit) / options.temperature);
-  const double total = sum_of_weights(candidates);
+  const double most = *top;
+  for (double& logit : weights) logit = (logit - most) / options.temperature;
+  kernels::exp_shifted<double>(static_cast<int64_t>(weights.size()), weights.data(), 0, 1, weights.data());
+  keep_likeliest(options.top_k, weights);
+  const double total = sum_of_weights(weights);
   const double share = Random{options.seed, 7}.uniform(history.size());
-  Falling falling(std::move(candidates));
-  if (options.top_p >= 1 && options.min_p <= 0) {
-    return drawn(share * total,
-                 [&] { return falling.empty() ? std::nullopt : std::optional(falling.next()); });
-  }
+  Falling falling(weights, total);
+  if (options.top_p >= 1 && options.min_p <= 0)
+    return token_at(share * total, [&] { return falling.next(); });
   const std::vector<Candidate> kept = truncated(falling, total, options);
+  double kept_total = 0;
+  for (const Candidate& c : kept) kept_total += c.weight;
   auto left = kept.begin();
-  return drawn(share * sum_of_weights(kept),
-               [&] { return left == kept.end() ? std::nullopt : std::optional(*left++); });
+  return token_at(share * kept_total,
+                  [&] { return left == kept.end() ? std::nullopt : std::optional(*left++); });
 }
 
 }  // namespace qtf::model

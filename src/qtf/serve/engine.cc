@@ -84,6 +84,14 @@ struct Piece {
   std::span<const int32_t> tokens;
 };
 
+/// A sequence that has read all it has, and what follows.
+struct Draw {
+  Active* sequence;
+  std::span<const float> logits;
+  int64_t row;  ///< of its last token in the pass
+  Written written;
+};
+
 adapt::Energy sum(const adapt::Energy& a, const adapt::Energy& b) {
   return {a.joules + b.joules, a.low + b.low, a.high + b.high, b.tier};
 }
@@ -239,8 +247,9 @@ class Engine::Loop {
     const Matrix<float> logits = matrix(logits_, ends.rows, config.vocabulary);
     if (ends.rows > 0) inference_.logits(ends, job.level, logits);
 
-    int64_t row = 0, place = 0, of_prompts = 0;
+    int64_t row = 0, of_prompts = 0;
     const double ms = ms_since(start);
+    std::vector<Draw> draws;
     for (const Piece& piece : pieces) {
       const auto size = static_cast<int64_t>(piece.tokens.size());
       piece.sequence->window_rows += size;
@@ -248,9 +257,13 @@ class Engine::Loop {
       row += size;
       if (piece.sequence->text.drawn().empty()) of_prompts += size;
       if (!piece.sequence->text.unread().empty()) continue;
-      write(*piece.sequence, {logits.row(place++), static_cast<size_t>(config.vocabulary)}, entropy, row - 1,
-            ms);
+      const float* mine = logits.row(static_cast<int64_t>(draws.size()));
+      draws.push_back({piece.sequence, {mine, static_cast<size_t>(config.vocabulary)}, row - 1, {}});
     }
+    pool_.parallel_for(static_cast<int64_t>(draws.size()), [&](int, Range range) {
+      for (int64_t i = range.begin; i < range.end; ++i) draw(draws[static_cast<size_t>(i)], entropy, ms);
+    });
+    for (Draw& one : draws) tell(*one.sequence, std::move(one.written));
     for (const Piece& piece : pieces) keep_budgets(*piece.sequence, ms);
     const std::lock_guard lock(mutex_);
     ++state_.passes;
@@ -300,15 +313,13 @@ class Engine::Loop {
     }
   }
 
-  /// Draws a sequence's next token and tells its listener.
-  void write(Active& sequence, std::span<const float> logits, Matrix<float> entropy, int64_t row, double ms) {
-    const Listener& listener = sequence.job.listener;
-    const bool first = sequence.text.drawn().empty();
-    if (first && sequence.job.echo && listener.on_prompt) listener.on_prompt(sequence.prompt_logprobs);
-    Written written;
-    written.trace = trace(sequence, entropy, row, ms);
+  /// A sequence's next token, on any thread: it touches this sequence alone.
+  void draw(Draw& draw, Matrix<float> entropy, double ms) const {
+    Active& sequence = *draw.sequence;
+    Written& written = draw.written;
+    written.trace = trace(sequence, entropy, draw.row, ms);
     try {
-      auto drawn = sequence.text.draw(logits);
+      auto drawn = sequence.text.draw(draw.logits);
       written.token = drawn.token;
       written.text = std::move(drawn.text);
     } catch (const InputError& error) {
@@ -316,14 +327,21 @@ class Engine::Loop {
       sequence.ending = Ending::error;
       return;
     }
+    if (written.token < 0 || !sequence.job.logprobs) return;
+    const auto known = draw.logits.first(static_cast<size_t>(loaded_.tokenizer->vocabulary_size()));
+    const double log_sum = log_sum_exp(known);
+    written.logprob = static_cast<float>(known[static_cast<size_t>(written.token)] - log_sum);
+    written.top = most_likely(known, sequence.job.top, log_sum);
+  }
+
+  /// Tells a sequence's listener of the token that was drawn.
+  void tell(Active& sequence, Written&& written) {
+    const Listener& listener = sequence.job.listener;
+    const bool first = sequence.text.drawn().size() <= 1 && sequence.first_token_ms == 0;
+    if (first && sequence.job.echo && listener.on_prompt) listener.on_prompt(sequence.prompt_logprobs);
+    if (sequence.ending == Ending::error) return;
     if (first) sequence.first_token_ms = ms_since(sequence.submitted);
     if (written.token < 0) return;
-    if (sequence.job.logprobs) {
-      const auto known = logits.first(static_cast<size_t>(loaded_.tokenizer->vocabulary_size()));
-      const double log_sum = log_sum_exp(known);
-      written.logprob = static_cast<float>(known[static_cast<size_t>(written.token)] - log_sum);
-      written.top = most_likely(known, sequence.job.top, log_sum);
-    }
     {
       const std::lock_guard lock(mutex_);
       ++state_.tokens;
