@@ -18,6 +18,8 @@ using std::chrono::steady_clock;
 constexpr int kDefaultWidth = 80;
 constexpr int kMaxBar = 40;
 constexpr int kMinBar = 5;
+thread_local constinit const ProgressListener::Listen* listening = nullptr;
+
 constexpr const char* kClearLine = "\r\033[K";
 
 bool is_terminal(std::FILE* out) {
@@ -64,6 +66,19 @@ double seconds_between(steady_clock::time_point from, steady_clock::time_point t
 
 }  // namespace
 
+ProgressListener::ProgressListener(Listen listen) : listen_(std::move(listen)) {
+  listening = &listen_;
+}
+
+ProgressListener::~ProgressListener() {
+  listening = nullptr;
+}
+
+void tell_progress(const std::string& label, const std::string& status) {
+  if (listening) return (*listening)({label, 0, 0, status});
+  fmt::print(stderr, "{}: {}\n", label, status);
+}
+
 Progress::Progress(std::string label, int64_t total, std::FILE* out)
     : label_(std::move(label)),
       total_(std::max<int64_t>(total, 1)),
@@ -73,7 +88,10 @@ Progress::Progress(std::string label, int64_t total, std::FILE* out)
       drawn_(begin_) {}
 
 Progress::~Progress() {
-  finish();
+  try {
+    finish();
+  } catch (...) {  // a listener's; update() is where it can stop the work
+  }
 }
 
 void Progress::start_at(int64_t done) {
@@ -83,15 +101,16 @@ void Progress::start_at(int64_t done) {
 void Progress::update(int64_t done, const std::string& status) {
   done_ = done;
   status_ = status;
-  const double interval = terminal_ ? 0.1 : 5;
+  const double interval = terminal_ || listening ? 0.1 : 5;
   const auto now = steady_clock::now();
-  const bool first = terminal_ && drawn_ == begin_;
+  const bool first = (terminal_ || listening) && drawn_ == begin_;
   if (!first && seconds_between(drawn_, now) < interval) return;
   drawn_ = now;
   draw();
 }
 
 void Progress::line(const std::string& text) {
+  if (listening) return (*listening)({label_, done_, total_, text});
   if (terminal_) std::fputs(kClearLine, out_);
   fmt::print(out_, "{}\n", text);
   if (terminal_ && !finished_) draw();
@@ -102,6 +121,7 @@ void Progress::finish() {
   if (finished_) return;
   finished_ = true;
   draw();
+  if (listening) return;
   if (terminal_) std::fputc('\n', out_);
   std::fflush(out_);
 }
@@ -115,6 +135,7 @@ std::string Progress::time_text() const {
 }
 
 void Progress::draw() {
+  if (listening) return (*listening)({label_, done_, total_, status_});
   const double share = std::clamp(static_cast<double>(done_) / static_cast<double>(total_), 0.0, 1.0);
   const std::string head = fmt::format("{} {:3d}%", label_, static_cast<int>(share * 100));
   std::string tail = status_;

@@ -1,12 +1,38 @@
-// A progress bar on a terminal; plain lines, at most one every few seconds, where it is none.
+// A progress bar on a terminal; plain lines, at most one every few seconds, where it is none; or whatever a
+// listener makes of it.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <string>
 
 namespace qtf {
+
+/// How far a piece of work is.
+struct ProgressReport {
+  std::string label;
+  int64_t done = 0, total = 0;  ///< units of work; total 0: not known
+  std::string status;           ///< free text, such as "loss 3.21"
+};
+
+/// While it lives, what its thread would draw is told to a function instead: for programs that show progress
+/// in their own way. What the function throws comes out of Progress::update. One at a time in a thread.
+class ProgressListener {
+ public:
+  using Listen = std::function<void(const ProgressReport&)>;
+  explicit ProgressListener(Listen listen);
+  ~ProgressListener();
+  ProgressListener(const ProgressListener&) = delete;
+  ProgressListener& operator=(const ProgressListener&) = delete;
+
+ private:
+  Listen listen_;
+};
+
+/// Says on stderr what goes on where there is no measure of how far it is.
+void tell_progress(const std::string& label, const std::string& status);
 
 /// Shows `label  42% |████      | status  ETA 0:12` on stderr. update() may be called at any rate: drawing is
 /// limited to ten times a second on a terminal and once every five seconds elsewhere.

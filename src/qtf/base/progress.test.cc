@@ -149,5 +149,36 @@ TEST(FormatDuration, ReadsLikeAClock) {
   for (const auto& [seconds, text] : cases) EXPECT_EQ(format_duration(seconds), text);
 }
 
+TEST(ProgressListener, HearsWhatWouldBeDrawn) {
+  PlainOutput out;
+  std::vector<ProgressReport> heard;
+  {
+    const ProgressListener listener([&](const ProgressReport& report) { heard.push_back(report); });
+    Progress progress("train", 10, out.file());
+    progress.update(3, "loss 2");
+    progress.update(4, "loss 1");  // too soon
+    progress.line("a note");
+    tell_progress("budget", "probing");
+  }
+  Progress("later", 1, out.file()).finish();
+  ASSERT_EQ(heard.size(), 4u);
+  EXPECT_EQ(heard[0].label, "train");
+  EXPECT_EQ(heard[0].done, 3);
+  EXPECT_EQ(heard[0].total, 10);
+  EXPECT_EQ(heard[0].status, "loss 2");
+  EXPECT_EQ(heard[1].status, "a note");
+  EXPECT_EQ(heard[2].label, "budget");
+  EXPECT_EQ(heard[2].total, 0);
+  EXPECT_EQ(heard[3].status, "loss 1");
+  EXPECT_EQ(out.text().find("train"), std::string::npos);
+  EXPECT_NE(out.text().find("later"), std::string::npos);
+}
+
+TEST(ProgressListener, MayStopTheWork) {
+  const ProgressListener listener([](const ProgressReport&) { throw std::runtime_error("enough"); });
+  Progress progress("train", 10);
+  EXPECT_THROW(progress.update(1), std::runtime_error);
+}
+
 }  // namespace
 }  // namespace qtf

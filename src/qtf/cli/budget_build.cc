@@ -38,7 +38,7 @@ void record_confirmation(const budget::Budgets& limits, const budget::Confirmati
 
 /// Says on stderr what goes on, where that is wanted.
 void tell(bool progress, const std::string& what) {
-  if (progress) fmt::print(stderr, "budget: {}\n", what);
+  if (progress) tell_progress("budget", what);
 }
 
 }  // namespace
