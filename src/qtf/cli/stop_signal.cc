@@ -18,11 +18,16 @@ void receive(int signal) {
 
 StopSignal::StopSignal() {
   received = 0;
-  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, receive);
+  struct sigaction action {};
+  action.sa_handler = receive;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGINT, &action, &interrupt_);
+  sigaction(SIGTERM, &action, &terminate_);
 }
 
 StopSignal::~StopSignal() {
-  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
+  sigaction(SIGINT, &interrupt_, nullptr);
+  sigaction(SIGTERM, &terminate_, nullptr);
 }
 
 const std::atomic<int>& StopSignal::number() const {
