@@ -129,6 +129,16 @@ TEST(Arguments, RefusesWithReason) {
   }
 }
 
+TEST(Arguments, ChecksValuesThatAreNoWords) {
+  const Arguments a = check_arguments(kToy, {{"MODEL", {"-m"}}, {"--shape", {"a", "b"}}, {"--json", {""}}});
+  EXPECT_EQ(a.text("MODEL"), "-m");
+  EXPECT_EQ(a.list("--shape").size(), 2u);
+  EXPECT_TRUE(a.flag("--json"));
+  EXPECT_THROW(check_arguments(kToy, {}), UsageError);
+  EXPECT_THROW(check_arguments(kToy, {{"MODEL", {"m"}}, {"--steps", {"0"}}}), UsageError);
+  EXPECT_THROW(check_arguments(kToy, {{"MODEL", {"m"}}, {"--setps", {"1"}}}), UsageError);
+}
+
 TEST(Cli, ExitStatusAndOneLine) {
   const struct {
     std::vector<std::string> args;

@@ -97,6 +97,19 @@ CLI::Option* declare(CLI::App& app, const Option& option) {
 
 }  // namespace
 
+Arguments check_arguments(const Command& command, Arguments::Values given) {
+  const std::vector<std::string> none;
+  for (const Option& option : command.options) {
+    const auto found = given.find(option.name);
+    check_option(command, option, found == given.end() ? none : found->second);
+  }
+  for (const auto& [name, values] : given) {
+    if (std::ranges::find(command.options, name, &Option::name) == command.options.end())
+      throw_usage_error("unknown option {} for 'qtf {}'", name, command.name);
+  }
+  return Arguments(command.options, std::move(given));
+}
+
 Arguments parse_arguments(const Command& command, const std::vector<std::string>& words) {
   CLI::App app;
   app.set_help_flag();
@@ -112,11 +125,9 @@ Arguments parse_arguments(const Command& command, const std::vector<std::string>
 
   Arguments::Values given;
   for (size_t i = 0; i < declared.size(); ++i) {
-    const Option& option = command.options[i];
-    check_option(command, option, declared[i]->results());
-    if (declared[i]->count() > 0) given.emplace(option.name, declared[i]->results());
+    if (declared[i]->count() > 0) given.emplace(command.options[i].name, declared[i]->results());
   }
-  return Arguments(command.options, std::move(given));
+  return check_arguments(command, std::move(given));
 }
 
 const Option& Arguments::option(std::string_view name) const {

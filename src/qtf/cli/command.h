@@ -110,6 +110,10 @@ class ExitStatus : public std::runtime_error {
   int status_;
 };
 
+/// Values by option, not as words, held against the command's options: for callers from other languages. A
+/// flag that is given has one empty value. Throws UsageError as parse_arguments does.
+Arguments check_arguments(const Command& command, Arguments::Values given);
+
 /// Reads `words` (all after the subcommand) by the command's options. Throws UsageError, with a suggestion
 /// for an unknown option and the allowed values for a bad one. `--help` is the caller's.
 Arguments parse_arguments(const Command& command, const std::vector<std::string>& words);
