@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
 #include <ostream>
+#include <sstream>
 
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
@@ -78,27 +80,32 @@ std::string write_sample(const TrainSetup& setup) {
   return prompt + model::generate(*setup.model, *setup.tokenizer, prompt, options).text;
 }
 
-void write_end(const TrainSetup& setup, const train::TrainSummary& summary, const TrainedFacts& facts) {
+/// Returns the line that ends metrics.jsonl.
+nlohmann::ordered_json write_end(const TrainSetup& setup, const train::TrainSummary& summary,
+                                 const TrainedFacts& facts) {
   const model::ModelConfig& config = setup.model->config();
   const auto metrics = setup.job.out / "metrics.jsonl";
   train::MetricsFile file(setup.job.out, static_cast<int64_t>(std::filesystem::file_size(metrics)));
   const int64_t parameters = model::parameter_count(config), dense = model::dense_parameter_count(config);
-  file.write({{"event", "end"},
-              {"name", facts.name},
-              {"step", summary.progress.step},
-              {"seconds", summary.seconds},
-              {"tokens_per_second", summary.tokens_per_second},
-              {"best_step", summary.progress.best_step},
-              {"best_loss", summary.valid.nats_per_token},
-              {"stderr", summary.valid.standard_error},
-              {"word_perplexity", facts.word_perplexity},
-              {"bits_per_byte", facts.bits_per_byte},
-              {"parameters", parameters},
-              {"dense_parameters", dense},
-              {"ratio", static_cast<double>(dense) / static_cast<double>(parameters)},
-              {"bytes", facts.bytes},
-              {"macs_per_token", model::macs_per_token(config, (config.context - 1) / 2)},
-              {"sample", write_sample(setup)}});
+  const nlohmann::ordered_json line{
+      {"event", "end"},
+      {"name", facts.name},
+      {"step", summary.progress.step},
+      {"seconds", summary.seconds},
+      {"tokens_per_second", summary.tokens_per_second},
+      {"best_step", summary.progress.best_step},
+      {"best_loss", summary.valid.nats_per_token},
+      {"stderr", summary.valid.standard_error},
+      {"word_perplexity", facts.word_perplexity},
+      {"bits_per_byte", facts.bits_per_byte},
+      {"parameters", parameters},
+      {"dense_parameters", dense},
+      {"ratio", static_cast<double>(dense) / static_cast<double>(parameters)},
+      {"bytes", facts.bytes},
+      {"macs_per_token", model::macs_per_token(config, (config.context - 1) / 2)},
+      {"sample", write_sample(setup)}};
+  file.write(line);
+  return line;
 }
 
 void print_result(const TrainSetup& setup, const train::TrainSummary& summary, const TrainedFacts& facts,
@@ -158,9 +165,10 @@ void store_rank_policy(const TrainSetup& setup, ThreadPool& pool) {
   throw ExitStatus(128 + *summary.interrupted);
 }
 
-/// Trains and, on rank 0, leaves a finished folder. `out`: what --resume would be given.
-void train_whole(TrainSetup& setup, const Arguments& settings, const std::string& out, ThreadPool& pool,
-                 const Streams& streams) {
+/// Trains and, on rank 0, leaves a finished folder and returns what the run came to; others return null.
+/// `out`: what --resume would be given.
+nlohmann::ordered_json train_whole(TrainSetup& setup, const Arguments& settings, const std::string& out,
+                                   ThreadPool& pool, const Streams& streams) {
   const bool leads = !setup.job.ranks || setup.job.ranks->leads();
   if (leads) print_plan(setup, pool.size(), streams.out);
   streams.out << std::flush;
@@ -169,19 +177,20 @@ void train_whole(TrainSetup& setup, const Arguments& settings, const std::string
   if (!leads) {
     if (summary.ranks_lost) throw ExitStatus(1);
     if (summary.interrupted) throw ExitStatus(128 + *summary.interrupted);
-    return;
+    return {};
   }
   if (summary.profile) streams.out << profile_table(*summary.profile, summary.fma_peak);
   if (summary.ranks_lost || summary.interrupted) leave_unfinished(summary, out, streams);
   store_with_fixed_gauge(setup, pool);
   store_rank_policy(setup, pool);
   const TrainedFacts facts = trained_facts(setup, summary);
-  write_end(setup, summary, facts);
+  nlohmann::ordered_json end = write_end(setup, summary, facts);
   record_made(setup.job.out, trained_figures(setup, summary, facts, settings.text("--train")));
   // The card last: who finds one finds a finished run.
   write_model_card(setup.job.out, facts.name, setup.model->config());
   train::remove_checkpoint(setup.job.out);
   print_result(setup, summary, facts, streams.out);
+  return end;
 }
 
 /// The dense part of a run that begins so, in a folder of its own, begun or gone on with.
@@ -191,7 +200,8 @@ void train_parent(const Arguments& settings, const Arguments& given, ThreadPool&
   const Arguments running = parent_running(given, has_parent(given));
   if (ranks && !ranks->leads()) {
     const Arguments its = parent_settings(settings);
-    return train_whole(*join_training(its, running, pool, *ranks), its, given.text("--out"), pool, streams);
+    train_whole(*join_training(its, running, pool, *ranks), its, given.text("--out"), pool, streams);
+    return;
   }
   check_out(given.text("--out"), given.flag("--resume"));
   std::optional<NewFolder> folder;
@@ -208,7 +218,8 @@ void train_parent(const Arguments& settings, const Arguments& given, ThreadPool&
   train_whole(*setup, its, given.text("--out"), pool, streams);
 }
 
-void train_on(const Arguments& given, train::Ranks* ranks, const Streams& streams) {
+/// As train_whole.
+nlohmann::ordered_json train_on(const Arguments& given, train::Ranks* ranks, const Streams& streams) {
   const Arguments settings = resolve_settings(given, ranks ? ranks->size() : 1);
   if (!settings.given("--train")) throw UsageError("train: --train FILE is missing: the text to learn");
   if (given.text("--out").empty()) throw UsageError("--out is empty; name the model folder to write");
@@ -219,13 +230,16 @@ void train_on(const Arguments& given, train::Ranks* ranks, const Streams& stream
   const Arguments running = dense_first ? rest_running(given) : given;
   const auto setup = ranks && !ranks->leads() ? join_training(settings, running, pool, *ranks)
                                               : set_up_training(settings, running, pool, ranks, streams.out);
-  train_whole(*setup, settings, given.text("--out"), pool, streams);
+  return train_whole(*setup, settings, given.text("--out"), pool, streams);
 }
 
 void run_train(const Arguments& given, const Streams& streams) {
+  std::ostringstream untold;
+  const bool json = given.flag("--json");
   const auto ranks = open_ranks();
-  train_on(given, ranks.get(), streams);
+  const auto end = train_on(given, ranks.get(), {streams.in, json ? untold : streams.out, streams.err});
   if (ranks) ranks->close();
+  if (json && !end.is_null()) streams.out << end.dump() << "\n";
 }
 
 }  // namespace

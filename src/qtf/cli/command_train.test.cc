@@ -48,6 +48,20 @@ TEST_F(Train, LeavesAWholeModelFolderAndSaysWhatItDid) {
   EXPECT_TRUE(end.at("sample").get<std::string>().starts_with("The"));
 }
 
+TEST_F(Train, PrintsWhatItCameToAsJson) {
+  const json end = call_json(place_.train_call("model"));
+  std::istringstream lines(read_file(fs::path(place_ / "model") / "metrics.jsonl"));
+  std::string last;
+  for (std::string line; std::getline(lines, line);) last = line;
+  EXPECT_EQ(end, json::parse(last));
+}
+
+TEST_F(Train, GivesSignalsBackToWhoeverHadThem) {
+  const auto before = std::signal(SIGINT, SIG_IGN);
+  place_.train("model");
+  EXPECT_EQ(std::signal(SIGINT, before), SIG_IGN);
+}
+
 TEST_F(Train, IsDeterministic) {
   const std::string one = place_.train("one"), two = place_.train("two");
   EXPECT_TRUE(weights_of(one) == weights_of(two));

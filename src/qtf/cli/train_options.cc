@@ -242,6 +242,9 @@ const std::vector<Option>& train_options() {
        .type = ValueType::flag,
        .help = "measure where the time of the steps goes, and print the table"},
       {.name = "--quiet", .type = ValueType::flag, .help = "no progress bar"},
+      {.name = "--json",
+       .type = ValueType::flag,
+       .help = "print what the run came to as one JSON object, the last line of metrics.jsonl"},
   };
   return options;
 }

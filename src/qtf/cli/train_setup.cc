@@ -31,7 +31,8 @@ constexpr const char* kSettingsFile = "train.json";
 /// Flags that say how to run, not what: they may differ on resume.
 bool is_about_running(std::string_view name) {
   return name == "--out" || name == "--resume" || name == "--threads" || name == "--quiet" ||
-         name == "--profile" || name == "--checkpoint-seconds" || name == "--checkpoint-steps";
+         name == "--json" || name == "--profile" || name == "--checkpoint-seconds" ||
+         name == "--checkpoint-steps";
 }
 
 json settings_to_json(const Arguments& arguments) {
