@@ -36,12 +36,13 @@ struct Window {
 /// Where windows read their tokens: position -1 of a text is its start token, if the model has one.
 struct TokenSource {
   const TokenRange* range = nullptr;
-  const std::vector<int32_t>* list = nullptr;
+  std::span<const int32_t> list;
   int32_t start = -1;
 
+  int64_t size() const { return range ? range->size() : static_cast<int64_t>(list.size()); }
   int32_t operator[](int64_t i) const {
-    if (range) return i < 0 ? start : (*range->file)[range->begin + i];
-    return (*list)[static_cast<size_t>(i)];
+    if (i < 0) return start;
+    return range ? (*range->file)[range->begin + i] : list[static_cast<size_t>(i)];
   }
 };
 
@@ -251,22 +252,20 @@ int64_t checked_context(const model::Transformer<float>& model, const EvaluateOp
   return options.context ? options.context : most;
 }
 
-}  // namespace
-
-Evaluation evaluate(const model::Transformer<float>& model, const TokenRange& range,
-                    const EvaluateOptions& options, ThreadPool& pool,
-                    const model::Transformer<float>* other) {
+/// Scores the source's tokens as one text.
+Evaluation evaluate_text(const model::Transformer<float>& model, TokenSource source,
+                         const EvaluateOptions& options, ThreadPool& pool,
+                         const model::Transformer<float>* other) {
   const int64_t context = checked_context(model, options);
   const int64_t stride = options.stride ? options.stride : std::max<int64_t>(1, context / 2);
   if (stride < 1 || stride > context) {
     throw_input_error("eval", "--stride must be 1 to the context of {}, got {}", context, options.stride);
   }
-  TokenSource source;
-  source.range = &range;
   source.start = model.config().bos_token;
   const int64_t first = source.start >= 0 ? -1 : 0;  // first input
-  const int64_t last = range.size() - 1;             // last target
-  if (last <= first) throw_input_error("eval", "the text has {} tokens; at least 2 are needed", range.size());
+  const int64_t last = source.size() - 1;            // last target
+  if (last <= first)
+    throw_input_error("eval", "the text has {} tokens; at least 2 are needed", source.size());
 
   std::vector<Window> windows;
   int64_t scored = first;  // last target scored so far
@@ -280,6 +279,20 @@ Evaluation evaluate(const model::Transformer<float>& model, const TokenRange& ra
   Evaluation e = score_all(model, other, source, windows, options, pool);
   e.context = context, e.stride = stride;
   return e;
+}
+
+}  // namespace
+
+Evaluation evaluate(const model::Transformer<float>& model, const TokenRange& range,
+                    const EvaluateOptions& options, ThreadPool& pool,
+                    const model::Transformer<float>* other) {
+  return evaluate_text(model, {&range, {}}, options, pool, other);
+}
+
+Evaluation evaluate(const model::Transformer<float>& model, std::span<const int32_t> tokens,
+                    const EvaluateOptions& options, ThreadPool& pool,
+                    const model::Transformer<float>* other) {
+  return evaluate_text(model, {nullptr, tokens}, options, pool, other);
 }
 
 Evaluation evaluate(const model::Transformer<float>& model, const Documents& documents,
@@ -301,7 +314,7 @@ Evaluation evaluate(const model::Transformer<float>& model, const Documents& doc
   }
   if (windows.empty()) throw_input_error("eval", "no document has two tokens");
   TokenSource source;
-  source.list = &list;
+  source.list = list;
   Evaluation e = score_all(model, other, source, windows, options, pool);
   e.context = context, e.stride = context;
   return e;

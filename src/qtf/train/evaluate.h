@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "qtf/base/thread_pool.h"
@@ -73,6 +74,11 @@ struct Evaluation {
 /// first token is given, not predicted. `other`: also compare with this model. Throws InputError for a text
 /// of under two tokens or a context beyond the model's.
 Evaluation evaluate(const model::Transformer<float>& model, const TokenRange& range,
+                    const EvaluateOptions& options, ThreadPool& pool,
+                    const model::Transformer<float>* other = nullptr);
+
+/// The same of tokens in memory.
+Evaluation evaluate(const model::Transformer<float>& model, std::span<const int32_t> tokens,
                     const EvaluateOptions& options, ThreadPool& pool,
                     const model::Transformer<float>* other = nullptr);
 

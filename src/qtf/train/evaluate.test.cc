@@ -105,6 +105,9 @@ TEST_F(Evaluate, WindowsFollowTheProtocol) {
           const Evaluation e = evaluate(*model, range, options, pool_);
           expect_equal(e, {*model, tokens_of(range, bos), context, stride},
                        fmt::format("bos {} size {} context {} stride {}", bos, size, context, stride));
+          const std::vector<int32_t> tokens = tokens_of(range, -1);
+          EXPECT_EQ(evaluate(*model, std::span<const int32_t>(tokens), options, pool_).nats_per_token,
+                    e.nats_per_token);
           EXPECT_EQ(e.context, context);
           EXPECT_EQ(e.stride, stride);
           EXPECT_GT(e.seconds, 0);
