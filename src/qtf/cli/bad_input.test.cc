@@ -545,8 +545,8 @@ TEST_F(BadInput, GenerationThatDoesNotFit) {
   const Words generate = {"generate", model, "--prompt"};
   refuse(generate + Words{std::string(33, 'a')},
          "the prompt has 33 tokens, the model's context is 32; shorten it");
-  refuse(generate + Words{""}, "give --prompt some text");
-  refuse({"generate", model}, "give --prompt some text");
+  refuse(generate + Words{""}, "give it some text");
+  refuse({"generate", model}, "give it some text");
   refuse(generate + Words{"na\xEFve"}, "UTF-8");
   refuse(generate + Words{"a", "--temperature", "-1"}, "--temperature must be at least 0");
   refuse(generate + Words{"a", "--top-p", "0"}, "top-p must be in (0, 1]");

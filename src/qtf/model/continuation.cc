@@ -22,6 +22,15 @@ void check_prompt(const Transformer<float>& model, const text::Tokenizer& tokeni
   }
 }
 
+std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,
+                                   std::string_view prompt, std::string_view place) {
+  std::vector<int32_t> tokens;
+  if (model.config().bos_token >= 0) tokens.push_back(model.config().bos_token);
+  tokenizer.encode(prompt, tokens);
+  check_prompt(model, tokenizer, tokens, place);
+  return tokens;
+}
+
 Continuation::Continuation(const Transformer<float>& model, const text::Tokenizer& tokenizer,
                            std::vector<int32_t> prompt, ContinuationOptions options,
                            std::optional<nn::KvCache<float>> cache)

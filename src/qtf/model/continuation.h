@@ -77,6 +77,10 @@ class Continuation {
   bool finished_ = false, stopped_ = false;
 };
 
+/// The prompt's ids behind the model's start token, if it has one. Throws as check_prompt.
+std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,
+                                   std::string_view prompt, std::string_view place);
+
 /// Throws InputError, naming `place`, if the tokenizer has more tokens than the model, and for a prompt that
 /// is empty or longer than the context.
 void check_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,

@@ -107,19 +107,6 @@ std::optional<adapt::Energy> energy_so_far(adapt::EnergyMeter& meter) {
   }
 }
 
-std::vector<int32_t> encode_prompt(const Transformer<float>& model, const text::Tokenizer& tokenizer,
-                                   std::string_view prompt) {
-  std::vector<int32_t> tokens;
-  if (model.config().bos_token >= 0) tokens.push_back(model.config().bos_token);
-  tokenizer.encode(prompt, tokens);
-  if (tokens.empty()) {
-    throw_input_error("generate",
-                      "the prompt is empty, and this model has no start token; give --prompt some text");
-  }
-  check_prompt(model, tokenizer, tokens, "generate");
-  return tokens;
-}
-
 void check_options(const Transformer<float>& model, const GenerateOptions& options) {
   validate(options.sampling);
   if (options.tokens < 0) throw_input_error("generate", "tokens must be 0 or more, got {}", options.tokens);
@@ -143,7 +130,7 @@ Generation generate(const Transformer<float>& model, const text::Tokenizer& toke
                     std::string_view prompt, const GenerateOptions& options,
                     const std::function<void(std::string_view)>& stream, ThreadPool* pool) {
   check_options(model, options);
-  std::vector<int32_t> tokens = encode_prompt(model, tokenizer, prompt);
+  std::vector<int32_t> tokens = encode_prompt(model, tokenizer, prompt, "generate");
   Generation result;
   result.prompt_tokens = static_cast<int64_t>(tokens.size());
   const auto show = [&](const std::string& piece) {
