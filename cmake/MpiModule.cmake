@@ -9,6 +9,7 @@ function(qtf_mpi_module source)
   endif()
   add_library(qtf_mpi MODULE ${CMAKE_SOURCE_DIR}/${source})
   target_link_libraries(qtf_mpi PRIVATE qtf_options MPI::MPI_CXX nlohmann_json::nlohmann_json)
-  set_target_properties(qtf_mpi PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/qtf UNITY_BUILD OFF)
+  set_target_properties(qtf_mpi PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/qtf UNITY_BUILD OFF
+    CXX_VISIBILITY_PRESET default)
   install(TARGETS qtf_mpi LIBRARY DESTINATION lib/qtf COMPONENT mpi)
 endfunction()

@@ -1,5 +1,5 @@
-# Debian packages, made by `cpack` in a build folder: qtf (the program), libqtf-dev (the library) and, where CMake
-# found MPI, qtf-mpi.
+# Debian packages, made by `cpack` in a build folder: qtf (the program), libqtf-dev (the library) and, where they
+# are built, qtf-mpi and python3-qtf (the Python package).
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_CONTACT "The Q-TensorFormer authors")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
@@ -37,8 +37,22 @@ set(CPACK_DEBIAN_LIBRARY_PACKAGE_DEPENDS "${needs}")
 set(CPACK_COMPONENT_LIBRARY_DESCRIPTION "small language models made of tensor trains (C++ library)
  Static libraries, headers and what find_package(qtf) reads.")
 
+set(packages program:qtf library:libqtf-dev mpi:qtf-mpi)
+if(QTF_PYTHON_FOUND)
+  list(APPEND CPACK_COMPONENTS_ALL python)
+  list(APPEND packages python:python3-qtf)
+  math(EXPR next "${Python_VERSION_MINOR} + 1")
+  set(CPACK_DEBIAN_PYTHON_PACKAGE_NAME python3-qtf)
+  set(CPACK_DEBIAN_PYTHON_PACKAGE_SECTION python)
+  set(CPACK_DEBIAN_PYTHON_PACKAGE_SHLIBDEPS ON)
+  set(CPACK_DEBIAN_PYTHON_PACKAGE_DEPENDS
+    "python3 (>= 3.${Python_VERSION_MINOR}), python3 (<< 3.${next}), python3-numpy")
+  set(CPACK_COMPONENT_PYTHON_DESCRIPTION "small language models made of tensor trains (Python package)
+ Models, the program's commands and the circuit simulator on numpy's arrays.")
+endif()
+
 include(GNUInstallDirs)
-foreach(pair program:qtf library:libqtf-dev mpi:qtf-mpi)
+foreach(pair ${packages})
   string(REPLACE ":" ";" pair ${pair})
   list(GET pair 0 component)
   list(GET pair 1 package)
