@@ -81,7 +81,7 @@ def step_seconds(flags, ranks, folder):
         lines = [json.loads(line) for line in file]
     tokens = flags.batch * flags.context * ranks
     seconds = [tokens / line["tokens_per_second"] for line in lines if line["event"] == "step"][4:]
-    return statistics.median(seconds), lines[0]["parameters"], lines[-1]["loss"]
+    return statistics.median(seconds), lines[0]["parameters"]
 
 
 def predict(compute, numbers, last, alpha, beta, ranks):
@@ -110,7 +110,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(flags.rounds):
             for ranks in runs:
-                seconds, parameters, _ = step_seconds(flags, ranks, os.path.join(folder, f"{turn}-{ranks}"))
+                seconds, parameters = step_seconds(flags, ranks, os.path.join(folder, f"{turn}-{ranks}"))
                 runs[ranks].append(seconds)
         with open(os.path.join(folder, "0-1", "config.json")) as file:
             config = json.load(file)
