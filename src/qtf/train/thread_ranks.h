@@ -1,8 +1,8 @@
 // Ranks that are threads of one process: for tests and measurements of what several ranks compute.
 #pragma once
 
+#include <algorithm>
 #include <barrier>
-#include <cstring>
 #include <vector>
 
 #include "qtf/train/ranks.h"
@@ -35,7 +35,7 @@ class ThreadRanks : public Ranks {
   void share(std::span<std::byte> bytes) override {
     if (leads()) room_.bytes_.assign(bytes.begin(), bytes.end());
     room_.meeting_.arrive_and_wait();
-    std::memcpy(bytes.data(), room_.bytes_.data(), bytes.size());
+    std::ranges::copy(room_.bytes_, bytes.begin());
     room_.meeting_.arrive_and_wait();
   }
   void close() override { room_.meeting_.arrive_and_wait(); }
