@@ -89,6 +89,15 @@ function draw() {
   by("routed").textContent = traces.length ? `${((100 * routed) / traces.length).toFixed(0)} %` : "–";
 }
 
+// Once a frame, however fast tokens come: drawing must not hold up what is measured.
+let frame = 0;
+function drawSoon() {
+  frame ||= requestAnimationFrame(() => {
+    frame = 0;
+    draw();
+  });
+}
+
 function request() {
   const body = {
     prompt: by("prompt").value,
@@ -154,8 +163,9 @@ async function write() {
       if (first) mine.first = first - start;
       if (mine.speed) by("speed").textContent = `${mine.speed.toFixed(0)} tokens/s`;
       if (first) by("first").textContent = `${mine.first.toFixed(0)} ms`;
-      draw();
+      drawSoon();
     }
+    draw();
     // One after the other: each has the machine to itself.
     if (parent && by("compare").checked) {
       const theirs = await writeParent({ ...parentRequest(), model: parent.id }, by("key").value, running.signal);
