@@ -139,6 +139,8 @@ class ApiService {
   void close(double seconds) {
     for (const auto& engine : {replace(nullptr), take_parent()})
       if (engine) engine->drain(seconds);
+    own_sentences_.close();
+    service_sentences_.close();
   }
 
   void handle(const HttpRequest& request, const std::shared_ptr<Reply>& reply);
@@ -265,15 +267,12 @@ const HttpAnswer kKeyWanted{.headers = {{"WWW-Authenticate", "Bearer"}}};
 std::vector<int32_t> prompt_tokens(const CompletionRequest& request, Endpoint endpoint,
                                    const Engine& engine) {
   const bool chat = endpoint == Endpoint::chat;
-  std::vector<int32_t> tokens;
-  if (engine.model().config().bos_token >= 0) tokens.push_back(engine.model().config().bos_token);
-  engine.tokenizer().encode(chat ? chat_prompt(request.messages) : request.prompt, tokens);
   try {
-    model::check_prompt(engine.model(), engine.tokenizer(), tokens, "serve");
+    return model::encode_prompt(engine.model(), engine.tokenizer(),
+                                chat ? chat_prompt(request.messages) : request.prompt, "serve");
   } catch (const InputError& error) {
     throw RequestError(chat ? "messages" : "prompt", error.what());
   }
-  return tokens;
 }
 
 /// Layers are told by number, tokens by place: nothing of the text.
@@ -453,9 +452,10 @@ void ApiService::why(const HttpRequest& request, const std::string& scope,
   if (!text)
     throw Refusal(404, fmt::format("there is no text {} {} of yours among the last {}",
                                    asked.id.substr(0, 100), asked.index, kRecentTexts));
-  if (!text->read_before(asked.token))
-    throw RequestError(
-        "token", fmt::format("the text has tokens 0 to {}, not {}", text->begins.size() - 1, asked.token));
+  if (asked.token >= text->written()) {
+    throw RequestError("token", fmt::format("{} tokens of the text can be asked about, from 0; not token {}",
+                                            text->written(), asked.token));
+  }
   auto writer = text->engine.lock();
   if (!writer) throw Refusal(404, "the model that wrote the text is no longer served");
   TokenExplainer& explainer = by_service ? service_sentences_ : own_sentences_;

@@ -51,7 +51,7 @@ class Api {
   /// Another engine for requests from now on. Returns the one before, which still works on its jobs.
   std::shared_ptr<Engine> replace(std::shared_ptr<Engine> engine);
 
-  /// Refuses requests from now on; those begun have so many seconds.
+  /// Refuses requests from now on; texts begun have so many seconds, questions to a service none.
   void close(double seconds);
 
   /// Answers at once or, for texts, as they are written. May be called on many threads.

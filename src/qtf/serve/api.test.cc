@@ -3,13 +3,17 @@
 #include <gtest/gtest.h>
 
 #include <fmt/format.h>
+#include <chrono>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "qtf/audit/store.h"
 #include "qtf/audit/verify.h"
 #include "qtf/base/file.h"
 #include "qtf/base/sha256.h"
 #include "qtf/base/temporary_folder.h"
+#include "qtf/explain/fake_chat_server.h"
 #include "qtf/serve/chat_template.h"
 #include "qtf/serve/page.h"
 #include "qtf/serve/serve_test.h"
@@ -203,7 +207,7 @@ TEST_F(ApiOf, ExplainsToItsCallerAlone) {
   EXPECT_EQ(ask("two", "/v1/why", question).status, 404);
   const std::pair<json, const char*> wrong[] = {
       {{{"token", 3}}, "id is missing"},
-      {{{"id", got["id"]}, {"token", 16}}, "tokens 0 to 15, not 16"},
+      {{{"id", got["id"]}, {"token", 16}}, "16 tokens of the text can be asked about, from 0; not token 16"},
       {{{"id", got["id"]}, {"token", -1}}, "whole number"},
       {{{"id", got["id"]}, {"token", "3"}}, "whole number"},
       {{{"id", 5}}, "id must be a text"},
@@ -217,6 +221,60 @@ TEST_F(ApiOf, ExplainsToItsCallerAlone) {
     EXPECT_EQ(refused.status, 400);
     EXPECT_NE(refused.body.find(says), std::string::npos) << refused.body;
   }
+}
+
+TEST_F(ApiOf, GivesUpAServiceWhenItCloses) {
+  const explain::FakeChatServer silent(
+      [](int, const std::string&) { return explain::Script{.bytes = {}, .hold = std::chrono::minutes(10)}; });
+  setenv("QTF_K2_URL", silent.url().c_str(), 1);
+  use({.explains_by_k2 = true});
+  const json got = complete({{"prompt", "a"}, {"rank_policy", "random"}});
+  const HttpRequest question =
+      post("/v1/why", json{{"id", got["id"]}, {"token", 3}, {"explainer", "k2"}}.dump());
+  std::vector<std::shared_ptr<FakeReply>> replies;
+  for (int i = 0; i < 3; ++i) api->handle(question, replies.emplace_back(std::make_shared<FakeReply>()));
+  const auto start = std::chrono::steady_clock::now();
+  while (silent.requests().empty() && std::chrono::steady_clock::now() - start < std::chrono::seconds(30))
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  EXPECT_EQ(silent.requests().size(), 1U) << "one question after the other";
+  EXPECT_FALSE(replies[0]->done());
+  api->close(10);
+  unsetenv("QTF_K2_URL");
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+  for (const auto& reply : replies) ASSERT_TRUE(reply->done()) << "nothing is left for after close()";
+  const json first = json::parse(replies[0]->wait().body);
+  ASSERT_EQ(first["explanations"].size(), 2U);
+  for (const json& one : first["explanations"]) {
+    for (const json& statement : one["statements"]) EXPECT_EQ(statement["by"], "template");
+  }
+  EXPECT_EQ(replies[1]->wait().status, 503);
+  EXPECT_EQ(replies[2]->wait().status, 503);
+}
+
+TEST_F(ApiOf, ShowsItsOwnSentencesForAServicesNonsense) {
+  const std::string content = "Quantum advantage made it 47 times better.]]";
+  const json message{{"message", {{"role", "assistant"}, {"content", content}}}, {"finish_reason", "stop"}};
+  const std::string body = json{{"choices", json::array({message})}}.dump();
+  const explain::FakeChatServer garbage([&](int, const std::string&) {
+    return explain::Script{.bytes = fmt::format("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                                                "Content-Length: {}\r\nConnection: close\r\n\r\n{}",
+                                                body.size(), body)};
+  });
+  setenv("QTF_K2_URL", garbage.url().c_str(), 1);
+  use({.explains_by_k2 = true});
+  const json got = complete({{"prompt", "a"}, {"rank_policy", "random"}});
+  const json why = complete({{"id", got["id"]}, {"token", 3}, {"explainer", "k2"}}, "/v1/why");
+  unsetenv("QTF_K2_URL");
+  EXPECT_GE(garbage.requests().size(), 1U);
+  ASSERT_EQ(why["explanations"].size(), 2U);
+  for (const json& one : why["explanations"]) {
+    ASSERT_FALSE(one["statements"].empty());
+    for (const json& statement : one["statements"]) {
+      EXPECT_EQ(statement["by"], "template");
+      EXPECT_EQ(statement["text"].get<std::string>().find("]]"), std::string::npos);
+    }
+  }
+  EXPECT_NE(why["explained_by"].get<std::string>().find("0 of 2"), std::string::npos) << why["explained_by"];
 }
 
 TEST_F(ApiOf, ServesAParentBesideTheModel) {

@@ -2,8 +2,7 @@
 
 namespace qtf::serve {
 
-std::optional<std::vector<int32_t>> RecentText::read_before(int64_t token) const {
-  if (token < 0 || token >= static_cast<int64_t>(begins.size())) return {};
+std::vector<int32_t> RecentText::read_before(int64_t token) const {
   return std::vector(tokens.begin() + static_cast<std::ptrdiff_t>(begins[static_cast<size_t>(token)]),
                      tokens.begin() + static_cast<std::ptrdiff_t>(prompt_tokens + token));
 }
@@ -18,7 +17,7 @@ void RecentTexts::add(const std::string& scope, const std::string& id, size_t in
 void RecentTexts::append(const std::string& id, size_t index, int32_t token, int64_t begin) {
   const std::lock_guard lock(mutex_);
   const auto found = texts_.find({id, index});
-  if (found == texts_.end()) return;
+  if (found == texts_.end() || found->second.text.written() >= kMostWritten) return;
   found->second.text.tokens.push_back(token);
   found->second.text.begins.push_back(begin);
 }

@@ -25,14 +25,18 @@ struct RecentText {
   /// Of each token written: where the model's context began in `tokens` when it was drawn.
   std::vector<int64_t> begins;
 
-  /// What the model had read when it drew the token; the last one's decisions are those behind it. Nothing
-  /// for a token that was not written.
-  std::optional<std::vector<int32_t>> read_before(int64_t token) const;
+  /// How many of its tokens can be asked about: those written, of a very long text the first ones.
+  int64_t written() const { return static_cast<int64_t>(begins.size()); }
+  /// What the model had read when it drew a token, 0 to written() - 1; the last one's decisions are those
+  /// behind it.
+  std::vector<int32_t> read_before(int64_t token) const;
 };
 
 /// Of all callers, the last `most`, each seen under its scope alone. Any thread.
 class RecentTexts {
  public:
+  static constexpr int64_t kMostWritten = 16'384;  ///< tokens kept of a text
+
   explicit RecentTexts(size_t most) : most_(most) {}
 
   /// id, index: as the answer names its text.

@@ -79,13 +79,22 @@ struct TokenExplainer::Question {
 TokenExplainer::TokenExplainer() : thread_([this](const std::stop_token& stop) { work(stop); }) {}
 
 TokenExplainer::~TokenExplainer() {
-  given_up_ = true;
+  close();
+}
+
+void TokenExplainer::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    given_up_ = true;
+  }
+  thread_.request_stop();
+  if (thread_.joinable()) thread_.join();
 }
 
 bool TokenExplainer::explain(WhyRequest request, RecentText text, std::shared_ptr<Engine> engine,
                              std::shared_ptr<Reply> reply) {
   const std::lock_guard lock(mutex_);
-  if (waiting_.size() >= kMostQuestions) return false;
+  if (given_up_ || waiting_.size() >= kMostQuestions) return false;
   waiting_.push_back({std::move(request), std::move(text), std::move(engine), std::move(reply)});
   changed_.notify_one();
   return true;
@@ -118,7 +127,7 @@ HttpAnswer TokenExplainer::answer(Question& question) {
   {
     const model::Transformer<float>& model = question.engine->model();
     if (!text.driven) {
-      const std::vector<int32_t> read = *text.read_before(question.request.token);
+      const std::vector<int32_t> read = text.read_before(question.request.token);
       const explain::DecidedTokens decided =
           explain::decide_tokens(model, text.scheduler.get(), text.level, read);
       subjects = explain::subjects_of_token(decided, decided.tokens - 1, model, text.scheduler.get(), {},

@@ -35,14 +35,16 @@ WhyRequest parse_why(std::string_view body);
 class TokenExplainer {
  public:
   TokenExplainer();
-  /// What waits is refused, what is being asked of a service is given up.
-  ~TokenExplainer();
+  ~TokenExplainer();  ///< closes it
   TokenExplainer(const TokenExplainer&) = delete;
   TokenExplainer& operator=(const TokenExplainer&) = delete;
 
-  /// Answers `reply`, later; false, and no answer, if too many wait already.
+  /// Answers `reply`, later; false, and no answer, if too many wait already or it is closed.
   bool explain(WhyRequest request, RecentText text, std::shared_ptr<Engine> engine,
                std::shared_ptr<Reply> reply);
+
+  /// What waits is refused, what is being asked of a service is given up; nothing is answered after it.
+  void close();
 
  private:
   struct Question;
