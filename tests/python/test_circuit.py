@@ -147,6 +147,7 @@ def test_bad_inputs_are_value_errors(inputs, message):
         (lambda c, x, w: c.run(x, w[::-1]), "weights must lie in memory"),
         (lambda c, x, w: c.run(x, w, ["QQQ"]), "Q"),
         (lambda c, x, w: c.probabilities(x, w, [7]), "7"),
+        (lambda c, x, w: c.probabilities(x, w, [0] * 70), "wire 0 is given twice"),
         (lambda c, x, w: c.vjp(some((4, 2)), x, w), "derivative must have the shape (rows, 3)"),
         (lambda c, x, w: c.vjp(some((3, 3)), x, w), "derivative has 3 rows, the inputs have 4"),
         (lambda c, x, w: c.vjp(some((4, 3), np.float32), x, w), "derivative must be a numpy array of float64"),

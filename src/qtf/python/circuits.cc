@@ -182,17 +182,17 @@ py::array_t<std::complex<T>> state(PyCircuit& self, const py::object& inputs, co
 template <class T>
 py::array_t<T> probabilities_of(PyCircuit& self, const py::object& inputs, const py::object& weights,
                                 const std::vector<int>& wires) {
-  const Given<T> given = read_given<T>(self.circuit, inputs, weights);
-  const int64_t size = self.circuit.dimension();
-  const int64_t outcomes = wires.empty() ? size : int64_t{1} << wires.size();
-  const auto states = state<T>(self, inputs, weights);
-  py::array_t<T> result(given.shape(outcomes));
-  T* out = result.mutable_data();
   State one(self.circuit.qubits());
-  for (int64_t row = 0; row < given.inputs.rows; ++row) {
-    std::copy_n(states.data() + row * size, size, one.amplitudes.begin());
-    const auto p = wires.empty() ? probabilities(one) : probabilities(one, wires);
-    std::copy(p.begin(), p.end(), out + row * outcomes);
+  const auto of_one = [&] { return wires.empty() ? probabilities(one) : probabilities(one, wires); };
+  const size_t outcomes = of_one().size();  // throws for wires that are not there, before anything is run
+  const auto states = state<T>(self, inputs, weights);
+  std::vector<py::ssize_t> shape(states.shape(), states.shape() + states.ndim());
+  shape.back() = static_cast<py::ssize_t>(outcomes);
+  py::array_t<T> result(shape);
+  T* out = result.mutable_data();
+  for (auto row = states.data(); row != states.data() + states.size(); row += one.amplitudes.size()) {
+    std::copy_n(row, one.amplitudes.size(), one.amplitudes.begin());
+    out = std::ranges::copy(of_one(), out).out;
   }
   return result;
 }
