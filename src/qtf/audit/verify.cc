@@ -233,4 +233,8 @@ Verification verify(const fs::path& file, const Anchor& anchor, size_t most_prob
   return Verifier(file, anchor, most_problems).run();
 }
 
+std::string verify_command(std::string_view place, const Verification& found) {
+  return fmt::format("qtf audit verify {} --count {} --root {}", place, found.count, to_hex(found.root));
+}
+
 }  // namespace qtf::audit

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "qtf/base/sha256.h"
@@ -42,5 +43,8 @@ struct Verification {
 /// Reads every record. Problems are returned, at most `most_problems`. Throws InputError for a file that is
 /// missing or none of ours.
 Verification verify(const std::filesystem::path& file, const Anchor& anchor = {}, size_t most_problems = 100);
+
+/// What a reader types to check that `place`, a file or its folder, still holds these records.
+std::string verify_command(std::string_view place, const Verification& found);
 
 }  // namespace qtf::audit

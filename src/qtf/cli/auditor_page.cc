@@ -568,14 +568,14 @@ std::string checking_part(const AuditorReport& r) {
              "the root</p>\n"
              "<pre>{}</pre>\n<p>Keep the root elsewhere than the file. Then, in the folder that holds the "
              "model:</p>\n"
-             "<pre>qtf audit verify {} --count {} --root {}\nqtf audit replay {}</pre>\n"
+             "<pre>{}\nqtf audit replay {}</pre>\n"
              "<p class=\"soft\">The first finds any record that was changed, removed, inserted or moved, and "
              "a cut end; the second "
              "takes every decision again and compares. <code>tests/audit_verifier.py</code> of qtf's source "
              "is a second verifier, "
              "in Python alone; <code>docs/audit.md</code> has the format.</p>\n",
              r.records.found.count, r.replay.decisions, kinds.empty() ? "none" : kinds, root,
-             escape_html(r.name), r.records.found.count, root, escape_html(r.name)) +
+             escape_html(audit::verify_command(r.name, r.records.found)), escape_html(r.name)) +
          "<h3>How the model came to be</h3>\n" +
          auditor_table("<th>record</th><th>time</th><th>kind</th><th>command</th><th>SHA-256</th>", rows) +
          (files.empty()

@@ -18,6 +18,7 @@
 #include "qtf/base/parse.h"
 #include "qtf/cli/command.h"
 #include "qtf/cli/decision_kinds.h"
+#include "qtf/cli/making_records.h"
 #include "qtf/cli/run_records.h"
 #include "qtf/model/model_files.h"
 
@@ -33,7 +34,7 @@ constexpr int kInconsistent = 1;  // exit status
 /// The audit file, or the one of a model folder.
 fs::path audit_file(const Arguments& arguments) {
   const fs::path path = arguments.text("FILE");
-  return fs::is_directory(path) ? path / "audit.sqlite" : path;
+  return fs::is_directory(path) ? path / kAuditFile : path;
 }
 
 /// "1 record", "2 records".

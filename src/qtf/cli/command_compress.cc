@@ -188,7 +188,7 @@ void print_compression(const CompressionReport& report, const fs::path& out, std
         "which)\n",
         report.config.plan.size(), report.config.shapes.size());
   stream << fmt::format("The model is in {}, and what it lost where in {}\n", out.string(),
-                        (out / "report.html").string());
+                        (out / kReportFile).string());
 }
 
 /// What was compressed, and with what.
@@ -317,7 +317,7 @@ void run_compress(const Arguments& arguments, const Streams& streams) {
   report.peak_memory = peak_memory();
   const nlohmann::ordered_json json = to_json(report);
   write_file_atomically(folder / "report.json", json.dump(1) + "\n");
-  write_file_atomically(folder / "report.html", compression_page(report));
+  write_file_atomically(folder / kReportFile, compression_page(report));
   record_start(folder.path(), "compress", made_of(report, calibration), result.decisions);
   record_made(folder.path(), figures_of(report));
   write_model_card(folder.path(), report.name, report.config);

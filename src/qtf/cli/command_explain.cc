@@ -198,8 +198,7 @@ explain::PageFacts page_of(const fs::path& given, const audit::Verification& fou
           .tally = tally,
           .root = to_hex(found.root),
           .records = found.count,
-          .verify = fmt::format("qtf audit verify {} --count {} --root {}", given.string(), found.count,
-                                to_hex(found.root))};
+          .verify = audit::verify_command(given.string(), found)};
 }
 
 std::vector<explain::Subject> wanted_subjects(const Arguments& arguments, const fs::path& file,

@@ -8,6 +8,8 @@
 #include <thread>
 
 #include "qtf/base/sha256.h"
+#include "qtf/cli/compress_report.h"
+#include "qtf/cli/making_records.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/stop_signal.h"
 #include "qtf/explain/chat.h"
@@ -54,7 +56,8 @@ serve::ApiOptions read_api_options(const Arguments& arguments) {
   serve::ApiOptions options;
   const std::filesystem::path path = arguments.text("MODEL");
   options.model_name = arguments.given("--name") ? arguments.text("--name") : name_of(path);
-  options.folder = path;
+  options.report = path / kReportFile;
+  options.records = path / kAuditFile;
   if (arguments.given("--parent")) {
     options.parent_name = name_of(arguments.text("--parent"));
     if (options.parent_name == options.model_name) options.parent_name += " (parent)";

@@ -11,6 +11,8 @@
 
 namespace qtf::cli {
 
+inline constexpr const char* kReportFile = "report.html";
+
 /// One model on one text.
 struct MeasuredText {
   std::string model;  ///< "before", "compressed", "healed", or "level 2 of 4"

@@ -36,7 +36,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char *kReportFile = "report.html", *kAuditFile = "audit.sqlite";  // in a model's folder
 constexpr size_t kRecentTexts = 256;  // of all callers, that /v1/why can be asked about
 
 std::string random_id(std::string_view prefix) {
@@ -380,8 +379,8 @@ void ApiService::models(const HttpRequest&, const std::string&, const std::share
   };
   Json facts = model_facts(*engine());
   facts["explainers"] = options_.explains_by_k2 ? Json{"template", "k2"} : Json{"template"};
-  facts["report"] = fs::is_regular_file(options_.folder / kReportFile);
-  facts["records"] = fs::is_regular_file(options_.folder / kAuditFile);
+  facts["report"] = fs::is_regular_file(options_.report);
+  facts["records"] = fs::is_regular_file(options_.records);
   if (!options_.parent_name.empty()) facts["parent"] = options_.parent_name;
   add(options_.model_name, facts);
   if (!options_.parent_name.empty()) add(options_.parent_name, model_facts(*engine(options_.parent_name)));
@@ -473,7 +472,7 @@ void ApiService::circuit(const HttpRequest&, const std::string&, const std::shar
 }
 
 void ApiService::report(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
-  const fs::path file = options_.folder / kReportFile;
+  const fs::path& file = options_.report;
   if (!fs::is_regular_file(file)) throw Refusal(404, "this model has no report; qtf compress writes one");
   // A page of its own, which may run its own script and reach nothing.
   reply->send(
@@ -487,19 +486,17 @@ void ApiService::report(const HttpRequest&, const std::string&, const std::share
 }
 
 void ApiService::audit(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
-  const fs::path file = options_.folder / kAuditFile;
+  const fs::path& file = options_.records;
   if (!fs::is_regular_file(file)) throw Refusal(404, "this model has no records of how it was made");
   const audit::Verification found = audit::verify(file);
   Json problems = Json::array();
   for (const audit::VerifyProblem& problem : found.problems)
     problems.push_back({{"record", problem.sequence}, {"what", problem.what}});
-  const std::string root = to_hex(found.root);
   reply->send({.body = Json{{"consistent", found.problems.empty()},
                             {"records", found.count},
-                            {"root", root},
+                            {"root", to_hex(found.root)},
                             {"problems", problems},
-                            {"verify", fmt::format("qtf audit verify {} --count {} --root {}",
-                                                   options_.model_name, found.count, root)}}
+                            {"verify", audit::verify_command(options_.model_name, found)}}
                            .dump()});
 }
 

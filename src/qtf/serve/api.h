@@ -14,9 +14,10 @@
 namespace qtf::serve {
 
 struct ApiOptions {
-  std::string model_name = {};        ///< as /v1/models tells it
-  std::string parent_name = {};       ///< of the model that it was made of, served beside it; empty: none is
-  std::filesystem::path folder = {};  ///< of the model's report and records
+  std::string model_name = {};         ///< as /v1/models tells it
+  std::string parent_name = {};        ///< of the model that it was made of, served beside it; empty: none is
+  std::filesystem::path report = {};   ///< a page on how the model was compressed; may be missing
+  std::filesystem::path records = {};  ///< of how it was made, an audit file; may be missing
   /// SHA-256, in hex, of the keys that callers may show; none: no key is asked for.
   std::vector<std::string> key_hashes = {};
   /// Host names under which the server may be called; none: any (keys keep strangers out).

@@ -305,7 +305,8 @@ TEST_F(ApiOf, ServesAParentBesideTheModel) {
 TEST_F(ApiOf, ShowsTheReportAndTheRecordsOfTheModel) {
   const TemporaryFolder folder;
   ApiOptions options;
-  options.folder = folder.path(), options.model_name = "small";
+  options.report = folder / "report.html", options.records = folder / "audit.sqlite";
+  options.model_name = "small";
   api = std::make_unique<Api>(engine, options);
   EXPECT_EQ(answer(get("/v1/report")).status, 404);
   EXPECT_EQ(answer(get("/v1/audit")).status, 404);
