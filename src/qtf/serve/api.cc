@@ -136,10 +136,11 @@ class ApiService {
   }
 
   void close(double seconds) {
-    for (const auto& engine : {replace(nullptr), take_parent()})
-      if (engine) engine->drain(seconds);
+    const auto engines = {replace(nullptr), take_parent()};
     own_sentences_.close();
     service_sentences_.close();
+    for (const auto& engine : engines)
+      if (engine) engine->drain(seconds);
   }
 
   void handle(const HttpRequest& request, const std::shared_ptr<Reply>& reply);
