@@ -127,17 +127,27 @@ void write_trace(const std::filesystem::path& path, const train::Evaluation& e,
                  const model::ModelConfig& config, int level) {
   const int levels = model::level_count(config);
   std::string lines;
-  for (const train::TokenTrace& token : e.trace) {
-    const int own = token.level ? token.level : level ? level : levels;
-    nlohmann::ordered_json line = {{"sequence", token.sequence},
-                                   {"position", token.position},
-                                   {"layer", token.layer},
-                                   {"entropy", token.entropy},
-                                   {"level", own}};
-    if (const double rank = model::block_rank(config, token.layer, own); rank > 0) line["rank"] = rank;
-    if (token.routed) line["routed"] = *token.routed;
-    if (token.routed.value_or(false)) line["circuit_entropy"] = token.circuit_entropy;
-    lines += line.dump() + "\n";
+  const int64_t routes_in = config.quantum ? model::quantum_block(config) : -1;
+  for (size_t sequence = 0; sequence < e.trace.size(); ++sequence) {
+    const train::WindowTrace& window = e.trace[sequence];
+    for (int64_t t = 0; t < window.rows; ++t) {
+      for (int64_t layer = 0; layer < config.layers; ++layer) {
+        const auto at = static_cast<size_t>(layer * window.rows + t), token = static_cast<size_t>(t);
+        const int chosen = window.levels.empty() ? 0 : window.levels[at];
+        const int own = chosen ? chosen : level ? level : levels;
+        nlohmann::ordered_json line = {{"sequence", sequence},
+                                       {"position", t},
+                                       {"layer", layer},
+                                       {"entropy", window.entropies[at]},
+                                       {"level", own}};
+        if (const double rank = model::block_rank(config, layer, own); rank > 0) line["rank"] = rank;
+        if (layer == routes_in) {
+          line["routed"] = window.routed[token] != 0;
+          if (window.routed[token]) line["circuit_entropy"] = window.circuit_entropies[token];
+        }
+        lines += line.dump() + "\n";
+      }
+    }
   }
   write_file_atomically(path, lines);
 }
@@ -161,7 +171,8 @@ void run_eval(const Arguments& arguments, const Streams& streams) {
   options.level = read_level(arguments, loaded.model->config(), "eval");
   options.circuit_entropy = loaded.model->quantum() != nullptr;
   const auto recorder = RunRecorder::make(arguments, "eval");
-  options.trace = arguments.given("--trace") || recorder;
+  options.trace = arguments.given("--trace") ? train::Trace::measures : train::Trace::none;
+  if (recorder) options.trace = std::max(options.trace, recorder->wants());
   const auto scheduler = read_rank_scheduler(arguments, loaded.model->config());
   options.scheduler = scheduler.get();
   set_measurement(arguments, *loaded.model);

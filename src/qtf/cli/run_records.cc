@@ -1,8 +1,8 @@
 #include "qtf/cli/run_records.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
-#include <map>
 #include <sstream>
 
 #include "qtf/audit/fields.h"
@@ -18,11 +18,20 @@ namespace qtf::cli {
 namespace {
 
 nlohmann::json histogram(const std::vector<uint8_t>& values) {
-  std::map<uint8_t, int64_t> counts;
+  std::array<int64_t, 256> counts{};
   for (const uint8_t value : values) ++counts[value];
   nlohmann::json json = nlohmann::json::object();
-  for (const auto& [value, count] : counts) json[std::to_string(value)] = std::to_string(count);
+  for (size_t value = 0; value < counts.size(); ++value)
+    if (counts[value]) json[std::to_string(value)] = std::to_string(counts[value]);
   return json;
+}
+
+/// to += the columns [begin, begin + count) of from[layers, rows]; nothing where there is none.
+template <class T>
+void append_columns(const std::vector<T>& from, int64_t rows, int64_t begin, int64_t count,
+                    std::vector<T>& to) {
+  for (auto row = from.begin(); row != from.end(); row += rows)
+    to.insert(to.end(), row + begin, row + begin + count);
 }
 
 }  // namespace
@@ -118,28 +127,19 @@ void RunRecorder::add(const TokenColumns& columns) {
 }
 
 void RunRecorder::evaluated(const train::Evaluation& evaluation, int64_t layers) {
-  const auto& trace = evaluation.trace;  // token after token, all layers of each
-  const auto step = static_cast<size_t>(layers);
-  for (size_t begin = 0; begin < trace.size();) {
-    size_t end = begin;
-    while (end < trace.size() && trace[end].sequence == trace[begin].sequence &&
-           end - begin < step * static_cast<size_t>(kTokensOfRecord))
-      end += step;
-    const auto tokens = static_cast<int64_t>((end - begin) / step);
-    TokenColumns columns{trace[begin].sequence, trace[begin].position, layers, tokens, {}, {}, {}, {}};
-    columns.routed.assign(static_cast<size_t>(tokens), 2);
-    for (size_t layer = 0; layer < step; ++layer) {
-      for (size_t t = 0; t < static_cast<size_t>(tokens); ++t) {
-        const train::TokenTrace& token = trace[begin + t * step + layer];
-        columns.levels.push_back(static_cast<uint8_t>(token.level));
-        columns.entropies.push_back(token.entropy);
-        if (!token.routed) continue;
-        columns.routed[t] = *token.routed ? 1 : 0;
-        columns.scores.push_back(token.score);
-      }
+  for (size_t sequence = 0; sequence < evaluation.trace.size(); ++sequence) {
+    const train::WindowTrace& window = evaluation.trace[sequence];
+    for (int64_t begin = 0; begin < window.rows; begin += kTokensOfRecord) {
+      const int64_t tokens = std::min(kTokensOfRecord, window.rows - begin);
+      TokenColumns columns{static_cast<int64_t>(sequence), begin, layers, tokens, {}, {}, {}, {}};
+      append_columns(window.levels, window.rows, begin, tokens, columns.levels);
+      append_columns(window.routed, window.rows, begin, tokens, columns.routed);
+      append_columns(window.entropies, window.rows, begin, tokens, columns.entropies);
+      append_columns(window.scores, window.rows, begin, tokens, columns.scores);
+      columns.levels.resize(static_cast<size_t>(layers * tokens));
+      columns.routed.resize(static_cast<size_t>(tokens), 2);
+      add(columns);
     }
-    add(columns);
-    begin = end;
   }
 }
 

@@ -50,6 +50,8 @@ class RunRecorder {
   /// given: the tokens that are read before the first decision (a prompt), or none; text: as people see it,
   /// recorded with --record-text alone.
   void start(std::span<const int32_t> given, const std::string& text, nlohmann::json facts);
+  /// What evaluated() needs to be kept.
+  train::Trace wants() const { return full_ ? train::Trace::measures : train::Trace::decisions; }
   /// Every token that an evaluation's windows read, from its trace.
   void evaluated(const train::Evaluation& evaluation, int64_t layers);
   /// The tokens of a cache, before they are forgotten.

@@ -52,7 +52,7 @@ struct WindowResult {
   int64_t read = 0, routed = 0;  // tokens
   double circuit_nats = 0;
   model::RankMix ranks;
-  std::vector<TokenTrace> trace;  // where it is asked for
+  WindowTrace trace;  // where it is asked for
 };
 
 /// Scores windows one at a time; one a worker.
@@ -95,10 +95,10 @@ class WindowScorer {
     const int64_t layers = model_.config().layers;
     if (model_.quantum()) {
       decided.routes.routed = arena_.allocate<uint8_t>(rows);
-      if (options_.trace) decided.routes.selection = arena_.allocate<float>(rows);
+      if (measures()) decided.routes.selection = arena_.allocate<float>(rows);
       if (options_.circuit_entropy) decided.routes.circuit_entropy = arena_.allocate<float>(rows);
     }
-    if (options_.trace) decided.entropy = {arena_.allocate<float>(layers * rows), layers, rows};
+    if (measures()) decided.entropy = {arena_.allocate<float>(layers * rows), layers, rows};
     if (options_.scheduler) decided.levels = arena_.allocate<uint8_t>(layers * rows);
     return decided;
   }
@@ -115,20 +115,27 @@ class WindowScorer {
       result.ranks = model::RankMix(*options_.scheduler, layers);
       result.ranks.add(*options_.scheduler, decided.levels, rows);
     }
-    for (int64_t t = 0; options_.trace && t < rows; ++t)
-      for (int64_t layer = 0; layer < layers; ++layer)
-        result.trace.push_back(token_trace(decided, layer, t, rows));
+    if (options_.trace != Trace::none) result.trace = trace(decided, rows);
   }
 
-  TokenTrace token_trace(const Decided& decided, int64_t layer, int64_t t, int64_t rows) const {
-    TokenTrace token{.position = t, .layer = layer, .entropy = decided.entropy(layer, t), .routed = {}};
-    if (options_.scheduler && options_.scheduler->governs(layer))
-      token.level = decided.levels[layer * rows + t];
-    if (!model_.quantum() || model_.quantum()->block() != layer) return token;
-    token.routed = decided.routes.routed[t] != 0;
-    token.score = decided.routes.selection[t];
-    if (decided.routes.circuit_entropy) token.circuit_entropy = decided.routes.circuit_entropy[t];
-    return token;
+  bool measures() const { return options_.trace == Trace::measures; }
+
+  WindowTrace trace(const Decided& decided, int64_t rows) const {
+    const auto copy = []<class T>(const T* from, int64_t count, std::vector<T>& to) {
+      if (from) to.assign(from, from + count);
+    };
+    const int64_t layers = model_.config().layers;
+    WindowTrace trace{
+        .rows = rows, .levels = {}, .routed = {}, .entropies = {}, .scores = {}, .circuit_entropies = {}};
+    copy(decided.levels, layers * rows, trace.levels);
+    for (int64_t layer = 0; decided.levels && layer < layers; ++layer)
+      if (!options_.scheduler->governs(layer))
+        std::fill_n(trace.levels.begin() + layer * rows, rows, uint8_t{0});
+    copy(decided.routes.routed, rows, trace.routed);
+    copy(decided.entropy.data, layers * rows, trace.entropies);
+    copy(decided.routes.selection, rows, trace.scores);
+    copy(decided.routes.circuit_entropy, rows, trace.circuit_entropies);
+    return trace;
   }
 
   void compare(const model::TokenBatch& batch, const Window& window, WindowResult& result) {
@@ -179,10 +186,7 @@ void summarise_decisions(std::vector<WindowResult>& results, Evaluation& e) {
   for (size_t i = 0; i < results.size(); ++i) {
     read += results[i].read, routed += results[i].routed, nats += results[i].circuit_nats;
     e.ranks.add(results[i].ranks);
-    for (TokenTrace& token : results[i].trace) {
-      token.sequence = static_cast<int64_t>(i);
-      e.trace.push_back(token);
-    }
+    if (results[i].trace.rows > 0) e.trace.push_back(std::move(results[i].trace));
   }
   if (read > 0) e.routed_share = static_cast<double>(routed) / static_cast<double>(read);
   if (routed > 0) e.circuit_entropy = nats / static_cast<double>(routed);

@@ -15,6 +15,13 @@
 
 namespace qtf::train {
 
+/// How much an evaluation keeps of what it decided.
+enum class Trace {
+  none,
+  decisions,  ///< levels and routes
+  measures,   ///< and what they were decided by
+};
+
 /// Protocol: windows of `context` tokens, `stride` apart; each scores the tokens that no earlier window
 /// scored.
 struct EvaluateOptions {
@@ -24,19 +31,18 @@ struct EvaluateOptions {
   int level = 0;
   const model::RankScheduler* scheduler = nullptr;  ///< what picks the levels after attention, if not `level`
   bool circuit_entropy = false;  ///< also the mean entanglement of the routed tokens' states
-  bool trace = false;            ///< also what was decided for every token
+  Trace trace = Trace::none;     ///< also what was decided for every token
 };
 
-/// What was measured and decided for a token that a window read, in one layer.
-struct TokenTrace {
-  int64_t sequence = 0;  ///< number of the window, from 0
-  int64_t position = 0;  ///< in the window, from 0
-  int64_t layer = 0;
-  float entropy = 0;           ///< attention entropy, in [0, 1]
-  int level = 0;               ///< 0: none was chosen, it has the options'
-  std::optional<bool> routed;  ///< in the block of the quantum layer
-  float score = 0;             ///< there: what the router compared with its threshold
-  float circuit_entropy = 0;   ///< nats, of a routed token
+/// What a window's pass measured and decided for the tokens that it read, layer after layer.
+struct WindowTrace {
+  int64_t rows = 0;
+  std::vector<uint8_t>
+      levels;  ///< [layers, rows]; 0: none was chosen, it has the options'; empty: no scheduler
+  std::vector<uint8_t> routed;   ///< [rows]: 0 or 1; empty: no quantum layer
+  std::vector<float> entropies;  ///< [layers, rows], attention entropies in [0, 1], with Trace::measures
+  std::vector<float> scores;     ///< [rows], what the router compared with its threshold; the same
+  std::vector<float> circuit_entropies;  ///< [rows], nats of the routed, where circuit_entropy asks for them
 };
 
 /// Several texts, each predicted on its own; token ids end to end.
@@ -57,12 +63,11 @@ struct Evaluation {
   /// paired difference: much smaller than either model's own, because the text's hard places are hard for
   /// both.
   double difference = 0, difference_error = 0;
-  double same_top = 0;         ///< share of tokens whose most likely token agrees
-  double routed_share = 0;     ///< of the tokens that windows read, with a quantum layer
-  double circuit_entropy = 0;  ///< mean nats of the routed tokens, where it was asked for
-  model::RankMix ranks;        ///< levels of the tokens that windows read, with a scheduler
-  /// Of every token that windows read, layer after layer, where it was asked for.
-  std::vector<TokenTrace> trace;
+  double same_top = 0;             ///< share of tokens whose most likely token agrees
+  double routed_share = 0;         ///< of the tokens that windows read, with a quantum layer
+  double circuit_entropy = 0;      ///< mean nats of the routed tokens, where it was asked for
+  model::RankMix ranks;            ///< levels of the tokens that windows read, with a scheduler
+  std::vector<WindowTrace> trace;  ///< of each window, where it was asked for
 
   double perplexity() const;
   /// exp of the text's nats by its words; the nats of unscored tokens are taken as average.

@@ -289,31 +289,39 @@ TEST_F(Evaluate, TellsOfEveryTokensRoute) {
   model.prepare(tt::Use::inference, pool);
   const SmallCorpus corpus(small_text(400));
   EvaluateOptions options;
-  options.circuit_entropy = options.trace = true;
+  options.circuit_entropy = true, options.trace = Trace::measures;
   const Evaluation e = evaluate(model, corpus.all(), options, pool);
-  int64_t routed = 0, in_window = 0, sequence = -1;
+  int64_t routed = 0, tokens = 0;
   double nats = 0;
-  int64_t tokens = 0;
-  for (const TokenTrace& route : e.trace) {
-    if (route.layer == 0) {
-      EXPECT_FALSE(route.routed.has_value()) << "the layer is in another block";
+  for (const WindowTrace& window : e.trace) {
+    const auto rows = static_cast<size_t>(window.rows);
+    ASSERT_EQ(window.entropies.size(), rows * static_cast<size_t>(config.layers));
+    ASSERT_TRUE(window.levels.empty()) << "no scheduler";
+    ASSERT_TRUE(window.routed.size() == rows && window.scores.size() == rows &&
+                window.circuit_entropies.size() == rows);
+    tokens += window.rows;
+    int64_t in_window = 0;
+    for (size_t t = 0; t < rows; ++t) {
+      const float entropy = window.entropies[static_cast<size_t>(model.quantum()->block()) * rows + t];
+      EXPECT_TRUE(t == 0 ? entropy == 1 : entropy >= 0 && entropy <= 1);
+      in_window += window.routed[t], nats += static_cast<double>(window.circuit_entropies[t]);
+      EXPECT_LE(4 * in_window, static_cast<int64_t>(t) + 1) << "the cap at every prefix";
+      EXPECT_LE(window.circuit_entropies[t], std::log(2.0) + 1e-6) << "one qubit of three";
+      EXPECT_EQ(window.circuit_entropies[t] > 0, window.routed[t] != 0);
     }
-    if (route.layer != model.quantum()->block()) continue;
-    ++tokens;
-    if (route.position == 0) in_window = 0, ++sequence;
-    ASSERT_TRUE(route.routed.has_value());
-    EXPECT_EQ(route.sequence, sequence);
-    EXPECT_TRUE(route.position == 0 ? route.entropy == 1 : route.entropy >= 0 && route.entropy <= 1);
-    in_window += *route.routed, routed += *route.routed, nats += static_cast<double>(route.circuit_entropy);
-    EXPECT_LE(4 * in_window, route.position + 1) << "the cap at every prefix";
-    EXPECT_LE(route.circuit_entropy, std::log(2.0) + 1e-6) << "one qubit of three";
-    EXPECT_EQ(route.circuit_entropy > 0, *route.routed);
+    routed += in_window;
   }
   ASSERT_GT(routed, 0);
   EXPECT_DOUBLE_EQ(e.routed_share, static_cast<double>(routed) / static_cast<double>(tokens));
-  EXPECT_EQ(static_cast<int64_t>(e.trace.size()), tokens * config.layers);
   EXPECT_NEAR(e.circuit_entropy, nats / static_cast<double>(routed), 1e-9);
-  options.trace = false;
+  options.trace = Trace::decisions;
+  const Evaluation decisions = evaluate(model, corpus.all(), options, pool);
+  ASSERT_EQ(decisions.trace.size(), e.trace.size());
+  for (size_t i = 0; i < e.trace.size(); ++i) {
+    EXPECT_EQ(decisions.trace[i].routed, e.trace[i].routed);
+    EXPECT_TRUE(decisions.trace[i].entropies.empty() && decisions.trace[i].scores.empty());
+  }
+  options.trace = Trace::none;
   const Evaluation brief = evaluate(model, corpus.all(), options, pool);
   EXPECT_TRUE(brief.trace.empty());
   EXPECT_EQ(brief.routed_share, e.routed_share);
