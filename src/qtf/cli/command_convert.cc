@@ -9,6 +9,7 @@
 #include "qtf/cli/open_model.h"
 #include "qtf/model/dense_model.h"
 #include "qtf/model/model_formats.h"
+#include "qtf/model/quantized_weights.h"
 
 namespace qtf::cli {
 namespace {
@@ -80,13 +81,14 @@ void run_convert(const Arguments& arguments, const Streams& streams) {
   std::vector<std::string> notes;
   if (!loaded.tokenizer) notes.push_back(fmt::format("no tokenizer was read: {}", loaded.tokenizer_problem));
   const model::ModelConfig& config = loaded.model->config();
-  if (!dense && config.quantum)
+  const bool for_others = format.load != nullptr;  // an edge file's own notes say what becomes of a model
+  if (!dense && config.quantum && for_others)
     notes.push_back("the quantum layer stays, which only qtf reads; --dense leaves it out");
   if (dense && (config.quantum || !config.shapes.empty())) {
     model::DenseModel multiplied = model::make_dense(*loaded.model, level);
     loaded.model = std::move(multiplied.model);
     notes.insert(notes.end(), multiplied.dropped.begin(), multiplied.dropped.end());
-  } else if (!config.shapes.empty()) {
+  } else if (!config.shapes.empty() && for_others) {
     notes.push_back("the tensor trains stay, which only qtf reads; --dense multiplies them out for others");
   }
   Cleanup cleanup(destination);
@@ -94,9 +96,11 @@ void run_convert(const Arguments& arguments, const Streams& streams) {
   cleanup.keep();
   notes.insert(notes.end(), lacks.begin(), lacks.end());
 
+  const model::QuantizedWeights* codes = for_others ? nullptr : loaded.model->codes();
   streams.out << fmt::format("{}: {} with {} parameters in {}, {}\n", destination.string(), format.name,
                              format_count(model::parameter_count(loaded.model->config())),
-                             io::info(type).name, format_bytes(bytes_of(destination)));
+                             codes ? model::to_string(codes->coding) : std::string(io::info(type).name),
+                             format_bytes(bytes_of(destination)));
   for (const std::string& note : notes) streams.out << "note: " << note << "\n";
 }
 
@@ -110,12 +114,15 @@ const Command kConvertCommand{
         "SRC is a model folder (qtf's own, or Hugging Face's with safetensors), a GGUF file or a llama2.c "
         ".bin; "
         "every command that takes MODEL reads them as they are, too. DST is a GGUF file if it ends in .gguf, "
-        "else a folder. A folder keeps tensor trains unless --dense multiplies them out; GGUF is always "
-        "dense. "
+        "an edge file for devices (docs/edge.md) if it ends in .edge, else a folder. A folder keeps tensor "
+        "trains unless --dense multiplies them out; GGUF is always dense; an edge file keeps chains and a "
+        "quantized model's codes. "
         "What the result lacks is named.",
     .example = {.call = "qtf convert quickstart-out/chain chain.gguf --type q8_0"},
     .options = {{.name = "SRC", .help = "the model to read", .required = true},
-                {.name = "DST", .help = "what to write: NAME.gguf, or a new folder", .required = true},
+                {.name = "DST",
+                 .help = "what to write: NAME.gguf, NAME.edge, or a new folder",
+                 .required = true},
                 {.name = "--type",
                  .value = "TYPE",
                  .initial = "f32",

@@ -32,6 +32,14 @@
 #ifndef QTF_KERNELS_DISPATCH_H_
 #define QTF_KERNELS_DISPATCH_H_
 
+#ifdef QTF_ONE_INSTRUCTION_SET
+// Whoever compiles for one processor alone needs no table, nor Highway's library.
+#define QTF_EXPORT(fn)                  \
+  template <class T>                    \
+  constexpr auto fn##_chosen() {        \
+    return &HWY_STATIC_DISPATCH(fn<T>); \
+  }
+#else
 #define QTF_EXPORT(fn)                                                                                       \
   template <class T>                                                                                         \
   auto fn##_chosen() {                                                                                       \
@@ -42,6 +50,7 @@
     if (chosen.GetIndex() == 0) chosen.Update(hwy::SupportedTargets());                                      \
     return kTable[chosen.GetIndex()];                                                                        \
   }
+#endif
 
 #define QTF_INSTANTIATE(fn)               \
   template decltype(fn<float>) fn<float>; \

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "qtf/kernels/gemm.h"
-
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "qtf/kernels/gemm_columns.cc"
 #include "qtf/kernels/dispatch.h"
@@ -162,10 +160,9 @@ QTF_EXPORT(columns)
 
 template <class T>
 void gemm_columns(int64_t m, int64_t begin, int64_t end, int64_t k, const T* a, int64_t lda, const T* panels,
-                  int64_t packed_k, T* c, int64_t ldc, bool accumulate) {
+                  int64_t packed_k, T* c, int64_t ldc, bool accumulate, int64_t width) {
   if (begin >= end) return;
-  const int64_t panel = gemm_panel_width<T>();
-  columns_chosen<T>()(m, begin, end, k, a, lda, panels, panel, packed_k * panel, c, ldc, accumulate);
+  columns_chosen<T>()(m, begin, end, k, a, lda, panels, width, packed_k * width, c, ldc, accumulate);
 }
 
 QTF_INSTANTIATE(gemm_columns)

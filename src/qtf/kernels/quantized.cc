@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "qtf/kernels/gemm.h"
+#include "qtf/base/float16.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "qtf/kernels/quantized.cc"
@@ -209,10 +209,10 @@ HWY_ATTR HWY_INLINE void quantized_tile_row(const QuantizedColumns<Code>& b, int
 
 template <class Code>
 HWY_ATTR void columns_of(int64_t m, int64_t begin, int64_t end, int64_t k, const float* a, int64_t lda,
-                         const QuantizedPanels& panels, int64_t width, float* c, int64_t ldc,
-                         bool accumulate) {
+                         const QuantizedPanels& panels, float* c, int64_t ldc, bool accumulate) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(FloatTag()));
-  const QuantizedColumns<Code> b{PanelLayout<Code>(width, panels.packed_k, panels.block), panels, lanes};
+  const QuantizedColumns<Code> b{PanelLayout<Code>(panels.width, panels.packed_k, panels.block), panels,
+                                 lanes};
   const int64_t last = (end + lanes - 1) / lanes;
   for (int64_t g = begin / lanes; g < last; g += kQuantizedVectors) {
     const int64_t count = std::min<int64_t>(kQuantizedVectors, last - g);
@@ -242,9 +242,9 @@ HWY_ATTR void columns_of(int64_t m, int64_t begin, int64_t end, int64_t k, const
 }
 
 template <class Code>
-HWY_ATTR void unpack_of(int64_t panel, int64_t count, int64_t k, const QuantizedPanels& panels, int64_t width,
-                        float* to) {
+HWY_ATTR void unpack_of(int64_t panel, int64_t count, int64_t k, const QuantizedPanels& panels, float* to) {
   const FloatTag d;
+  const int64_t width = panels.width;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const QuantizedColumns<Code> b{PanelLayout<Code>(width, panels.packed_k, panels.block), panels, lanes};
   const int64_t row_bytes = b.layout.row_bytes(), stop = panels.first + k;
@@ -284,20 +284,18 @@ QTF_EXPORT(columns_of)
 QTF_EXPORT(unpack_of)
 
 template <class Code>
-int64_t quantized_size(int64_t k, int64_t n, int64_t block) {
-  const int64_t width = gemm_panel_width<float>();
+int64_t quantized_size(int64_t k, int64_t n, int64_t block, int64_t width) {
   return (n + width - 1) / width * PanelLayout<Code>(width, k, block).panel_bytes(k);
 }
 
 // Once a model, and bound by memory: plain loops.
 template <class Code>
 void quantized_pack(int64_t k, int64_t n, int64_t block, const uint8_t* codes, const uint8_t* scales,
-                    uint8_t* panels) {
-  const int64_t width = gemm_panel_width<float>();
+                    uint8_t* panels, int64_t width) {
   const PanelLayout<Code> layout(width, k, block);
   constexpr int64_t kBytes = Code::kRows * Code::kBits / 8;  // of a column in a row of bytes
   const int64_t code_bytes = (k + Code::kRows - 1) / Code::kRows * kBytes, blocks = layout.blocks(k);
-  std::fill_n(panels, quantized_size<Code>(k, n, block), uint8_t{0});
+  std::fill_n(panels, quantized_size<Code>(k, n, block, width), uint8_t{0});
   for (int64_t j = 0; j < n; ++j) {
     uint8_t* panel = panels + j / width * layout.panel_bytes(k);
     const uint8_t* from = codes + j * code_bytes;
@@ -316,20 +314,48 @@ template <class Code>
 void quantized_columns(int64_t m, int64_t begin, int64_t end, int64_t k, const float* a, int64_t lda,
                        const QuantizedPanels& b, float* c, int64_t ldc, bool accumulate) {
   if (begin >= end) return;
-  columns_of_chosen<Code>()(m, begin, end, k, a, lda, b, gemm_panel_width<float>(), c, ldc, accumulate);
+  columns_of_chosen<Code>()(m, begin, end, k, a, lda, b, c, ldc, accumulate);
 }
 
 template <class Code>
 void quantized_unpack(int64_t panel, int64_t count, int64_t k, const QuantizedPanels& b, float* panels) {
-  unpack_of_chosen<Code>()(panel, count, k, b, gemm_panel_width<float>(), panels);
+  unpack_of_chosen<Code>()(panel, count, k, b, panels);
 }
 
-#define QTF_INSTANTIATE_CODE(Code)                                                                         \
-  template int64_t quantized_size<Code>(int64_t, int64_t, int64_t);                                        \
-  template void quantized_pack<Code>(int64_t, int64_t, int64_t, const uint8_t*, const uint8_t*, uint8_t*); \
-  template void quantized_columns<Code>(int64_t, int64_t, int64_t, int64_t, const float*, int64_t,         \
-                                        const QuantizedPanels&, float*, int64_t, bool);                    \
-  template void quantized_unpack<Code>(int64_t, int64_t, int64_t, const QuantizedPanels&, float*);
+// A row of an embedding for a token: plain loops.
+template <class Code>
+void quantized_column(int64_t column, int64_t k, const QuantizedPanels& b, float* to) {
+  const PanelLayout<Code> layout(b.width, b.packed_k, b.block);
+  const uint8_t* panel = b.panels + column / b.width * layout.panel_bytes(b.packed_k);
+  const auto half = [](const uint8_t* from) {
+    uint16_t bits;
+    std::memcpy(&bits, from, sizeof bits);
+    return float_from_half(bits);
+  };
+  for (int64_t p = b.first; p < b.first + k; ++p) {
+    const uint8_t* block = panel + p / layout.block * layout.block_bytes();
+    const uint8_t* code = block + layout.scale_bytes() + p % layout.block / Code::kRows * layout.row_bytes() +
+                          column % b.width * Code::kRows * Code::kBits / 8;
+    const auto byte = static_cast<int8_t>(*code);
+    if constexpr (Code::kBits == 16) {
+      *to++ = half(code);
+    } else {
+      const int number = Code::kBits == 8 ? byte
+                         : p % 2 == 0     ? static_cast<int8_t>(byte << 4) >> 4
+                                          : byte >> 4;
+      *to++ = static_cast<float>(number) * half(block + column % b.width * kScaleBytes);
+    }
+  }
+}
+
+#define QTF_INSTANTIATE_CODE(Code)                                                                        \
+  template int64_t quantized_size<Code>(int64_t, int64_t, int64_t, int64_t);                              \
+  template void quantized_pack<Code>(int64_t, int64_t, int64_t, const uint8_t*, const uint8_t*, uint8_t*, \
+                                     int64_t);                                                            \
+  template void quantized_columns<Code>(int64_t, int64_t, int64_t, int64_t, const float*, int64_t,        \
+                                        const QuantizedPanels&, float*, int64_t, bool);                   \
+  template void quantized_unpack<Code>(int64_t, int64_t, int64_t, const QuantizedPanels&, float*);        \
+  template void quantized_column<Code>(int64_t, int64_t, const QuantizedPanels&, float*);
 QTF_INSTANTIATE_CODE(Float16)
 QTF_INSTANTIATE_CODE(Int8)
 QTF_INSTANTIATE_CODE(Int4)

@@ -108,5 +108,41 @@ TYPED_TEST(QuantizedKernel, AnyPartOfTheDepthIsTaken) {
   });
 }
 
+TYPED_TEST(QuantizedKernel, PanelsOfAFixedWidthAreReadByEveryInstructionSet) {
+  constexpr int64_t kM = 5, kN = 70, kK = 45, kBlock = 16;
+  const Stored s = stored_matrix<TypeParam>(kK, kN, kBlock);
+  const GuardedArray<uint8_t> panels(quantized_size<TypeParam>(kK, kN, kBlock, kColumnGrain));
+  quantized_pack<TypeParam>(kK, kN, kBlock, s.codes.data(), s.scales.data(), panels.data(), kColumnGrain);
+  const GuardedArray<float> a(normal_values<float>(kM * kK, 1));
+  for_each_instruction_set([&] {
+    const QuantizedPanels b{panels.data(), kK, kBlock, 0, kColumnGrain};
+    const GuardedArray<float> expected(kM * kN), c(kM * kN),
+        panels_of_floats(gemm_packed_size<float>(kK, kN));
+    gemm_pack<float>(kK, kN, s.b.data(), kN, 1, panels_of_floats.data());
+    gemm_packed<float>(kM, kN, kK, a.data(), kK, panels_of_floats.data(), kK, expected.data(), kN, false);
+    quantized_columns<TypeParam>(kM, 0, kN, kK, a.data(), kK, b, c.data(), kN, false);
+    EXPECT_EQ(expected.values(), c.values());
+  });
+}
+
+TYPED_TEST(QuantizedKernel, AColumnIsReadAsItsNumbers) {
+  constexpr int64_t kN = 37, kK = 45, kBlock = 16;
+  const Stored s = stored_matrix<TypeParam>(kK, kN, kBlock);
+  for (const int64_t width : {kColumnGrain, int64_t{64}}) {
+    const GuardedArray<uint8_t> panels(quantized_size<TypeParam>(kK, kN, kBlock, width));
+    quantized_pack<TypeParam>(kK, kN, kBlock, s.codes.data(), s.scales.data(), panels.data(), width);
+    for (const int64_t column : {0, 15, 16, 36}) {
+      for (const int64_t first : {0, 1, 17}) {
+        const int64_t count = kK - first - 1;
+        const GuardedArray<float> numbers(count);
+        quantized_column<TypeParam>(column, count, {panels.data(), kK, kBlock, first, width}, numbers.data());
+        for (int64_t p = 0; p < count; ++p)
+          ASSERT_EQ(numbers[p], s.b[static_cast<size_t>((first + p) * kN + column)])
+              << column << ", " << first + p;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace qtf::kernels

@@ -8,6 +8,13 @@
 #if HWY_ONCE
 namespace qtf::kernels {
 
+#ifdef QTF_ONE_INSTRUCTION_SET
+std::vector<InstructionSet> instruction_sets() {
+  return {{HWY_STATIC_TARGET, "the one that was compiled for"}};
+}
+UseInstructionSet::UseInstructionSet(const InstructionSet&) {}
+UseInstructionSet::~UseInstructionSet() {}
+#else
 std::vector<InstructionSet> instruction_sets() {
   std::vector<InstructionSet> sets;
   // Highway gives better targets the lower bits.
@@ -24,6 +31,7 @@ UseInstructionSet::UseInstructionSet(const InstructionSet& set) {
 UseInstructionSet::~UseInstructionSet() {
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
+#endif
 
 }  // namespace qtf::kernels
 #endif

@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "qtf/base/error.h"
+#include "qtf/model/edge_export.h"
 #include "qtf/model/gguf_export.h"
 #include "qtf/model/gguf_import.h"
 #include "qtf/model/llama2c_import.h"
@@ -26,6 +27,10 @@ bool is_gguf(const fs::path& path) {
 
 bool is_llama2c(const fs::path& path) {
   return path.extension() == ".bin";
+}
+
+bool is_edge(const fs::path& path) {
+  return path.extension() == ".edge";
 }
 
 std::vector<std::string> write_folder(const fs::path& path, const Transformer<float>& model,
@@ -70,6 +75,14 @@ std::span<const ModelFormat> model_formats() {
        .types = {},
        .dense_only = true,
        .save = nullptr},
+      {.name = "edge file",
+       .summary = "the edge library's, which runs it where it lies (docs/edge.md)",
+       .recognises = is_edge,
+       .load = nullptr,
+       .extension = ".edge",
+       .types = {TensorType::f32, TensorType::f16},
+       .dense_only = false,
+       .save = save_edge},
   };
   return kFormats;
 }
@@ -84,12 +97,12 @@ const ModelFormat& format_to_write(const fs::path& path) {
 }
 
 std::string readable_formats() {
-  std::string text;
-  const auto formats = model_formats();
-  for (size_t i = 0; i < formats.size(); ++i) {
-    text += fmt::format("{}a {}", i == 0 ? "" : i + 1 < formats.size() ? ", " : " or ", formats[i].name);
-  }
-  return text;
+  std::vector<std::string> readable;
+  for (const ModelFormat& format : model_formats())
+    if (format.load) readable.push_back(fmt::format("a {}", format.name));
+  const std::string last = readable.back();
+  readable.pop_back();
+  return fmt::format("{} or {}", fmt::join(readable, ", "), last);
 }
 
 LoadedModel load_model(const fs::path& path) {
@@ -97,7 +110,10 @@ LoadedModel load_model(const fs::path& path) {
   if (!fs::exists(fs::status(path, error)))
     throw_input_error(path.string(), "there is no such model folder or file");
   for (const ModelFormat& format : model_formats()) {
-    if (format.recognises(path)) return format.load(path);
+    if (!format.recognises(path)) continue;
+    if (format.load) return format.load(path);
+    throw_input_error(path.string(), "an {} is only written, not read; give the model that it was made from",
+                      format.name);
   }
   if (path.extension() == ".safetensors")
     throw_input_error(path.string(),

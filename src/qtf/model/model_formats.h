@@ -19,7 +19,7 @@ struct ModelFormat {
   std::string_view summary;  ///< what it comes from
   /// Whether an existing path is of this format, by its name or first bytes.
   bool (*recognises)(const std::filesystem::path& path);
-  LoadedModel (*load)(const std::filesystem::path& path);
+  LoadedModel (*load)(const std::filesystem::path& path);  ///< null: it is only written
 
   std::string_view extension;         ///< what a path to be written ends in; empty: anything else
   std::vector<io::TensorType> types;  ///< that its matrices can be written in; empty: it is only read
