@@ -1,4 +1,4 @@
-/* A text from an edge file: qtf-edge-run MODEL.edge "Once upon" [TOKENS [CONTEXT]]
+/* A text from an edge file: qtf-edge-run MODEL.edge "Once upon" [TOKENS [CONTEXT [fixed|entropy|gate]]]
  * How a program uses the edge library, from the file to the written text (docs/edge.md). */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -30,7 +30,7 @@ static int stop(const char* what) {
 }
 
 int main(int count, char** arguments) {
-  if (count < 3) return stop("usage: qtf-edge-run MODEL.edge PROMPT [TOKENS [CONTEXT]]");
+  if (count < 3) return stop("usage: qtf-edge-run MODEL.edge PROMPT [TOKENS [CONTEXT [fixed|entropy|gate]]]");
   const char* prompt = arguments[2];
   const long wanted = count > 3 ? strtol(arguments[3], NULL, 10) : 64;
 
@@ -42,8 +42,11 @@ int main(int count, char** arguments) {
   if (qtf_edge_describe(file, bytes, &model, &message) != QTF_EDGE_OK) return stop(message.text);
 
   /* The arena: a device has it as a static array of the size that this line prints. */
-  const qtf_edge_options options = {.size = sizeof options,
-                                    .context = count > 4 ? (uint32_t)strtoul(arguments[4], NULL, 10) : 0};
+  const char* policy = count > 5 ? arguments[5] : "fixed";
+  const qtf_edge_options options = {
+      .size = sizeof options,
+      .context = count > 4 ? (uint32_t)strtoul(arguments[4], NULL, 10) : 0,
+      .policy = strcmp(policy, "gate") == 0 ? QTF_EDGE_GATE : strcmp(policy, "entropy") == 0 ? QTF_EDGE_ENTROPY : QTF_EDGE_FIXED};
   size_t room = 0;
   if (qtf_edge_room(file, bytes, &options, &room, &message) != QTF_EDGE_OK) return stop(message.text);
   fprintf(stderr, "%llu parameters in %zu bytes; the arena needs %zu\n", (unsigned long long)model.parameters, bytes, room);

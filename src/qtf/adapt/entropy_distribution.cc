@@ -1,17 +1,10 @@
 #include "qtf/adapt/entropy_distribution.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "qtf/base/error.h"
 
 namespace qtf::adapt {
-
-int64_t to_units(double value) {
-  constexpr double kMost = 1e9;
-  if (std::isnan(value)) value = -kMost;
-  return std::llround(std::clamp(value, -kMost, kMost) * static_cast<double>(kUnit));
-}
 
 EntropyDistribution distribution_of(std::vector<int64_t> samples, int64_t points) {
   if (samples.empty())
@@ -32,13 +25,7 @@ EntropyDistribution repaired(std::vector<int64_t> quantiles) {
 }
 
 int64_t rank_of(const EntropyDistribution& distribution, int64_t entropy) {
-  const std::vector<int64_t>& q = distribution.quantiles;
-  const auto above = std::upper_bound(q.begin(), q.end(), entropy);
-  if (above == q.begin()) return 0;
-  if (above == q.end()) return kUnit;
-  const auto below = above - 1;
-  const int64_t steps = static_cast<int64_t>(q.size()) - 1;
-  return ((below - q.begin()) * kUnit + (entropy - *below) * kUnit / (*above - *below)) / steps;
+  return share_below(distribution.quantiles, entropy);
 }
 
 }  // namespace qtf::adapt

@@ -6,13 +6,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "qtf/adapt/rank_rule.h"
+
 namespace qtf::adapt {
-
-/// Entropies, scores and thresholds are integers in units of 1e-9.
-inline constexpr int64_t kUnit = 1'000'000'000;
-
-/// The nearest integer to value·kUnit; values beyond ±1e9 and NaN (as the least) are clamped.
-int64_t to_units(double value);
 
 /// An empirical distribution function as quantiles.
 struct EntropyDistribution {

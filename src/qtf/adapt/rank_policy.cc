@@ -83,11 +83,8 @@ RankPolicyChoice parse_rank_policy(std::string_view text, int levels) {
 
 namespace {
 
-/// Ŝ from which on `q` takes the level after `level`.
-int64_t bound_above(const RankQuestion& q, int level) {
-  const int64_t threshold = q.thresholds[static_cast<size_t>(level - 1)];
-  if (q.previous == 0) return threshold;
-  return level >= q.previous ? threshold + q.hysteresis : threshold - q.hysteresis;
+LevelRule rule_of(const RankQuestion& q) {
+  return {q.levels, q.thresholds.data(), q.hysteresis};
 }
 
 bool takes_all(const RankQuestion& q) {
@@ -99,9 +96,7 @@ bool takes_all(const RankQuestion& q) {
 RankDecision decide_level(const RankQuestion& q) {
   if (q.signal == RankSignal::fixed) return {q, q.fixed_level};
   if (takes_all(q)) return {q, q.levels};
-  int level = 1;
-  while (level < q.levels && q.standing >= bound_above(q, level)) ++level;
-  return {q, level};
+  return {q, level_at(rule_of(q), q.standing, q.previous)};
 }
 
 int64_t random_standing(uint64_t seed, int64_t layer, int64_t position, int64_t entropy) {
@@ -127,8 +122,8 @@ nlohmann::ordered_json to_json(const RankDecision& d) {
     if (level == d.level) continue;
     ordered_json other = {{"level", std::to_string(level)}};
     if (q.signal != RankSignal::fixed && !takes_all(q)) {
-      if (level > 1) other["from"] = std::to_string(bound_above(q, level - 1));
-      if (level < q.levels) other["below"] = std::to_string(bound_above(q, level));
+      if (level > 1) other["from"] = std::to_string(bound_above(rule_of(q), level - 1, q.previous));
+      if (level < q.levels) other["below"] = std::to_string(bound_above(rule_of(q), level, q.previous));
     }
     rejected.push_back(other);
   }

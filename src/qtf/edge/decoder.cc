@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
+#include "qtf/adapt/gate_signal.h"
+#include "qtf/adapt/rank_rule.h"
 #include "qtf/edge/product.h"
 #include "qtf/kernels/gemm.h"
 #include "qtf/kernels/norm.h"
@@ -43,6 +46,10 @@ Decoder::Decoder(const File& file, const Shape& shape, Arena& arena) : file_(&fi
   work_ = arena.take<float>(rows * std::max(file.qkv_width() + width, up_width(h) + h.feed_forward));
   scores_ = arena.take<float>(kQueries * shape.context);
   statistics_ = arena.take<float>(std::max(2 * rows, kQueries));
+  if (shape.policy) {
+    entropies_ = arena.take<float>(rows);
+    levels_ = arena.take<uint8_t>(int64_t{h.layers} * shape.context);
+  }
   scratch_ = arena.take<float>(most_scratch(file, rows));
   logits_ = arena.take<float>(h.vocabulary);
 }
@@ -77,21 +84,19 @@ void Decoder::run_block(uint32_t layer, int64_t rows) {
   const Header& h = file_->header();
   const Block& block = file_->block(layer);
   const int64_t width = h.width, hidden_width = h.feed_forward;
-  const auto map = [&](uint32_t index, const float* x, int64_t ldx, float* y) {
-    apply(*file_, file_->map(index), shape_.level, rows, x, ldx, y, width, scratch_);
-  };
 
   float *qkv = work_, *attended = work_ + rows * file_->qkv_width();
   norm(block.attention_norm, block.attention_norm_bias, rows, x_, norm_);
-  fan(block.qkv, 3, rows, norm_, qkv, file_->qkv_width());
+  fan(block.qkv, 3, shape_.level, rows, norm_, width, qkv, file_->qkv_width());
   rotate_and_store(layer, rows, qkv);
   attend(layer, rows, qkv, attended);
-  map(block.attention_out, attended, width, middle_);
+  choose_levels(layer, rows);
+  apply_by_level(&block.attention_out, 1, layer, rows, attended, width, middle_, width);
   kernels::add<float>(rows * width, x_, middle_);
 
   float *up = work_, *hidden = work_ + rows * up_width(h);
   norm(block.feed_forward_norm, block.feed_forward_norm_bias, rows, middle_, norm_);
-  fan(block.up, 2, rows, norm_, up, up_width(h));
+  apply_by_level(block.up, 2, layer, rows, norm_, width, up, up_width(h));
   if (h.family == Family::gpt2) {
     kernels::gelu<float>(rows * hidden_width, up, hidden);
   } else {
@@ -100,7 +105,7 @@ void Decoder::run_block(uint32_t layer, int64_t rows) {
       kernels::silu_mul<float>(hidden_width, gate, gate + hidden_width, hidden + i * hidden_width);
     }
   }
-  map(block.down, hidden, hidden_width, x_);
+  apply_by_level(&block.down, 1, layer, rows, hidden, hidden_width, x_, width);
   kernels::add<float>(rows * width, middle_, x_);
 }
 
@@ -113,11 +118,50 @@ void Decoder::norm(const Span& weight, const Span& bias, int64_t rows, const flo
     kernels::rms_norm<float>(rows, h.width, x, w, h.norm_epsilon, y, statistics_);
 }
 
-void Decoder::fan(const uint32_t* maps, int count, int64_t rows, const float* x, float* y, int64_t ldy) {
+void Decoder::fan(const uint32_t* maps, int count, uint32_t level, int64_t rows, const float* x, int64_t ldx,
+                  float* y, int64_t ldy) {
   for (int i = 0; i < count && maps[i] != kNone; ++i) {
     const Map& map = file_->map(maps[i]);
-    apply(*file_, map, shape_.level, rows, x, file_->header().width, y, ldy, scratch_);
+    apply(*file_, map, level, rows, x, ldx, y, ldy, scratch_);
     y += map.out;
+  }
+}
+
+/// A level for each row by the policy, where it governs the block: nn's LevelChooser for few rows in a row.
+void Decoder::choose_levels(uint32_t layer, int64_t rows) {
+  if (!levels_) return;
+  const Policy& policy = *file_->policy(shape_.policy);
+  const BlockRanks& ranks = file_->at<BlockRanks>(policy.blocks)[layer];
+  uint8_t* levels = levels_ + int64_t{layer} * shape_.context;
+  std::fill_n(levels + length_, rows, uint8_t{0});
+  if (!ranks.thresholds.count) return;
+  const Header& h = file_->header();
+  const uint32_t mean = shape_.mean_rank ? shape_.mean_rank : policy.mean;
+  const adapt::LevelRule rule{static_cast<int>(h.levels),
+                              file_->at<int64_t>(ranks.thresholds) + (mean / kMeanStep - 1) * (h.levels - 1),
+                              policy.hysteresis};
+  const std::span quantiles(file_->at<int64_t>(ranks.quantiles), ranks.quantiles.count);
+  const std::span gate(file_->at<int64_t>(ranks.gate), ranks.gate.count);
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t position = length_ + i;
+    const auto entropy = static_cast<double>(entropies_[i]);
+    const double signal = gate.empty() ? entropy : adapt::gate_signal<float>(gate, x_ + i * h.width, entropy);
+    const int previous = rule.hysteresis > 0 && position > 1 ? levels[position - 1] : 0;
+    const int64_t standing = adapt::share_below(quantiles, adapt::to_units(signal));
+    // The first token's attention says nothing.
+    levels[position] =
+        static_cast<uint8_t>(position == 0 ? rule.levels : adapt::level_at(rule, standing, previous));
+  }
+}
+
+/// fan(), run by run of rows that took the same level.
+void Decoder::apply_by_level(const uint32_t* maps, int count, uint32_t layer, int64_t rows, const float* x,
+                             int64_t ldx, float* y, int64_t ldy) {
+  for (int64_t begin = 0, end = 0; begin < rows; begin = end) {
+    const uint32_t chosen = level(length_ + begin, layer);
+    for (end = begin + 1; end < rows && level(length_ + end, layer) == chosen; ++end) {
+    }
+    fan(maps, count, chosen ? chosen : shape_.level, end - begin, x + begin * ldx, ldx, y + begin * ldy, ldy);
   }
 }
 
@@ -144,6 +188,8 @@ void Decoder::attend(uint32_t layer, int64_t rows, const float* qkv, float* atte
   const Header& h = file_->header();
   const int64_t head_dim = file_->head_dim(), ld = file_->qkv_width(), width = h.width;
   const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  float nats[kQueries];
+  if (entropies_) std::fill_n(entropies_, rows, 0.0F);
   for (int64_t begin = 0; begin < rows; begin += kQueries) {
     const int64_t queries = std::min(kQueries, rows - begin), first = length_ + begin, seen = first + queries;
     for (int64_t head = 0; head < h.heads; ++head) {
@@ -152,10 +198,18 @@ void Decoder::attend(uint32_t layer, int64_t rows, const float* qkv, float* atte
       float* out = attended + begin * width + head * head_dim;
       kernels::gemm_strided<float>(queries, seen, head_dim, q, ld, 1, keys(layer, kv), shape_.context, 1,
                                    scores_, seen, false, nullptr);
-      kernels::softmax_causal<float>(queries, seen, first, scale, scores_, seen, statistics_);
+      kernels::softmax_causal<float>(queries, seen, first, scale, scores_, seen, statistics_,
+                                     entropies_ ? nats : nullptr);
+      for (int64_t i = 0; entropies_ && i < queries; ++i) entropies_[begin + i] += nats[i];
       kernels::gemm_strided<float>(queries, head_dim, seen, scores_, seen, 1, values(layer, kv), head_dim, 1,
                                    out, width, false, nullptr);
     }
+  }
+  // As nn/attention.h's attention_entropy().
+  for (int64_t i = 0; entropies_ && i < rows; ++i) {
+    const int64_t position = length_ + i;
+    const float most = static_cast<float>(h.heads) * std::log(static_cast<float>(position + 1));
+    entropies_[i] = position == 0 ? 1.0F : std::clamp(entropies_[i] / most, 0.0F, 1.0F);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "qtf/adapt/rank_rule.h"
 #include "qtf/edge/message.h"
 #include "qtf/kernels/quantized.h"
 
@@ -27,7 +28,7 @@ class FileCheck {
 
   qtf_edge_status run() {
     const bool fits = header_fits() && tables_fit() && matrices_fit() && maps_fit() && blocks_fit() &&
-                      ends_fit() && tokenizer_fits();
+                      ends_fit() && policies_fit() && tokenizer_fits();
     return fits ? QTF_EDGE_OK : QTF_EDGE_BAD_FILE;
   }
 
@@ -196,6 +197,33 @@ class FileCheck {
     const Map& embedding = file_.map(h.embedding);
     if (embedding.block_ends.count && embedding.gathers == kNone)
       return bad("the embedding has no rows to look up");
+    return true;
+  }
+
+  bool policies_fit() {
+    for (const Policy& policy : header().policies) {
+      if (policy.blocks.count == 0) continue;
+      if (policy.mean == 0 || policy.mean % kMeanStep != 0 || policy.mean > kMeans * kMeanStep)
+        return bad("a policy's mean rank is %u %%", policy.mean);
+      if (!has<BlockRanks>(policy.blocks, header().layers, "a policy")) return false;
+      for (uint32_t i = 0; i < header().layers; ++i)
+        if (!ranks_fit(file_.at<BlockRanks>(policy.blocks)[i], &policy != header().policies)) return false;
+    }
+    return true;
+  }
+
+  bool ranks_fit(const BlockRanks& ranks, bool gated) {
+    if (ranks.thresholds.count == 0) return true;
+    const Header& h = header();
+    if (!has<int64_t>(ranks.thresholds, uint64_t{kMeans} * (h.levels - 1), "a policy's thresholds") ||
+        !has_any<int64_t>(ranks.quantiles, "a policy's quantiles") ||
+        !has<int64_t>(ranks.gate, gated ? uint64_t{h.width} + 2 : 0, "a policy's gate"))
+      return false;
+    const auto* quantiles = file_.at<int64_t>(ranks.quantiles);
+    if (ranks.quantiles.count < 2 || quantiles[0] < 0) return bad("a policy's quantiles are too few");
+    for (uint64_t i = 1; i < ranks.quantiles.count; ++i)
+      if (quantiles[i] < quantiles[i - 1] || quantiles[i] > adapt::kUnit)
+        return bad("a policy's quantiles fall");
     return true;
   }
 

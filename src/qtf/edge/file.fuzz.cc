@@ -6,7 +6,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const qtf::AlignedVector<uint8_t> file(data, data + size);
-  const qtf_edge_options options = {sizeof(qtf_edge_options), 0, 0, 0, 16};
+  const qtf_edge_options options = {sizeof(qtf_edge_options), 0, 0, 0, 0, 0, 16};
   size_t room = 0;
   constexpr size_t kMostRoom = 1 << 26;
   if (qtf_edge_room(file.data(), file.size(), &options, &room, nullptr) != QTF_EDGE_OK || room > kMostRoom)

@@ -26,6 +26,12 @@ class File {
     return span.count ? reinterpret_cast<const T*>(begin_ + span.offset) : nullptr;
   }
 
+  /// Of a qtf_edge_policy from 1 on; null: the model was not calibrated for it.
+  const Policy* policy(uint32_t number) const {
+    const Policy& policy = header_->policies[number - 1];
+    return policy.blocks.count ? &policy : nullptr;
+  }
+
   int64_t head_dim() const { return header_->width / header_->heads; }
   int64_t qkv_width() const { return (header_->heads + 2 * int64_t{header_->kv_heads}) * head_dim(); }
   /// Rank of a chain at a nested level (0: the largest); a map with fewer levels runs at its own largest.

@@ -79,6 +79,26 @@ struct Tokenizer {
   Span byte_tokens;          ///< uint32_t, [256]
 };
 
+/// Policies by which tokens take levels (docs/adaptive.md), in the order of Header::policies.
+inline constexpr uint32_t kPolicies = 2;  // attention entropy, learned gate
+/// Mean ranks that thresholds are kept for: 5 %, 10 %, … 95 %.
+inline constexpr uint32_t kMeans = 19;
+inline constexpr uint32_t kMeanStep = 5;
+
+/// What a policy knows of a block; of one in which a level changes nothing all spans are empty.
+struct BlockRanks {
+  Span thresholds;  ///< int64_t, [kMeans, levels - 1], in 1e-9 (adapt/rank_rule.h)
+  Span quantiles;   ///< int64_t, two or more: of the signal on the calibration text
+  Span gate;        ///< int64_t, [width + 2], of a learned gate
+};
+
+struct Policy {
+  uint32_t mean = 0;  ///< percent, a multiple of kMeanStep: where nothing else is asked for
+  uint32_t reserved = 0;
+  int64_t hysteresis = 0;
+  Span blocks;  ///< BlockRanks, [layers]; none: the model was not calibrated for it
+};
+
 struct Header {
   char magic[8] = {};
   uint32_t version = 0;
@@ -95,12 +115,13 @@ struct Header {
   Span cosines, sines;  ///< float, [context, width / heads / 2], Llama family
   Span final_norm, final_norm_bias;
   uint32_t embedding = kNone, head = kNone;  ///< maps; the same where they are tied
+  Policy policies[kPolicies];
   Tokenizer tokenizer;
 };
 
 static_assert(sizeof(Span) == 16 && sizeof(Matrix) == 32 && sizeof(Map) == 64 && sizeof(Block) == 96);
-static_assert(sizeof(Tokenizer) == 112 && sizeof(Header) == 328 && alignof(Header) == 8);
+static_assert(sizeof(Tokenizer) == 112 && sizeof(Header) == 392 && alignof(Header) == 8);
 // What is read where it lies is laid out the same by every compiler: no padding that is not said.
-static_assert(offsetof(Header, tokenizer) == 216 && offsetof(Header, matrices) == 80);
+static_assert(offsetof(Header, tokenizer) == 280 && offsetof(Header, matrices) == 80);
 
 }  // namespace qtf::edge

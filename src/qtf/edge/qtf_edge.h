@@ -46,10 +46,12 @@ void qtf_edge_unmap(const void* file, size_t bytes);
 typedef struct qtf_edge_model {
   uint32_t size; /* of this struct, set by the caller */
   uint32_t vocabulary, width, layers, heads, kv_heads, feed_forward;
-  uint32_t context;    /* longest text, in tokens */
-  uint32_t levels;     /* nested levels, 1 the smallest */
-  int32_t bos, eos;    /* token put before a text, token that ends one; -1: none */
-  int32_t text;        /* 1: text can be encoded and decoded */
+  uint32_t context; /* longest text, in tokens */
+  uint32_t levels;  /* nested levels, 1 the smallest */
+  int32_t bos, eos; /* token put before a text, token that ends one; -1: none */
+  int32_t text;     /* 1: text can be encoded and decoded */
+  uint32_t
+      policies; /* sum of 1 << QTF_EDGE_ENTROPY and 1 << QTF_EDGE_GATE, as far as the model is calibrated */
   uint64_t parameters; /* numbers in the model */
 } qtf_edge_model;
 
@@ -57,12 +59,22 @@ typedef struct qtf_edge_model {
 qtf_edge_status qtf_edge_describe(const void* file, size_t bytes, qtf_edge_model* model,
                                   qtf_edge_message* message);
 
+/* By what a token takes its nested level in each block, after the block's attention (docs/adaptive.md). */
+typedef enum qtf_edge_policy {
+  QTF_EDGE_FIXED = 0,   /* nothing: all run at one level */
+  QTF_EDGE_ENTROPY = 1, /* its attention entropy, where that stands among those of the calibration text */
+  QTF_EDGE_GATE = 2     /* what a learned gate expects it to lose at a smaller level */
+} qtf_edge_policy;
+
 /* What a session is to be able to do. Zeros are the usual values. */
 typedef struct qtf_edge_options {
   uint32_t size;       /* of this struct, set by the caller */
   uint32_t context;    /* longest text, in tokens; 0: the model's. Caches grow with it */
   uint32_t batch;      /* tokens of a prompt that are read at once, 1 to 64; 0: 8 */
-  uint32_t level;      /* nested level that runs; 0: the largest */
+  uint32_t level;      /* nested level of what no policy governs; 0: the largest */
+  uint32_t policy;     /* a qtf_edge_policy */
+  uint32_t mean_rank;  /* of a policy: the mean rank in percent of the range between the smallest and the
+                          largest level,  a multiple of 5, 5 to 95; 0: what the model was calibrated for */
   uint32_t text_bytes; /* longest word that qtf_edge_encode takes (text, where the tokenizer has no words); 0:
                           1024 */
 } qtf_edge_options;
@@ -94,6 +106,13 @@ uint32_t qtf_edge_length(const qtf_edge* session);
 
 /* Forgets all but the first `length` tokens; the logits are gone until something is read. */
 qtf_edge_status qtf_edge_rewind(qtf_edge* session, uint32_t length);
+
+/* Another mean rank for the tokens to come (see options; 0: the model's): less for a battery that runs down.
+ */
+qtf_edge_status qtf_edge_set_mean_rank(qtf_edge* session, uint32_t percent);
+
+/* The level that a token of the text took in a block, 1 the smallest; 0 where nothing was chosen. */
+qtf_edge_status qtf_edge_level(const qtf_edge* session, uint32_t position, uint32_t layer, uint32_t* level);
 
 /* How a token is drawn. */
 typedef struct qtf_edge_sampling {

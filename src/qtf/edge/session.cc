@@ -23,6 +23,14 @@ using namespace qtf::edge;
 
 constexpr uint32_t kUsualBatch = 8, kMostBatch = 64, kUsualText = 1024, kMostText = 1u << 24;
 
+qtf_edge_status check_mean_rank(uint32_t percent, uint32_t policy, qtf_edge_message* message) {
+  if (percent == 0) return QTF_EDGE_OK;
+  if (policy == QTF_EDGE_FIXED)
+    return fail(message, QTF_EDGE_BAD_ARGUMENT, "a mean rank needs a policy that mixes levels");
+  if (percent % kMeanStep == 0 && percent <= kMeans * kMeanStep) return QTF_EDGE_OK;
+  return fail(message, QTF_EDGE_BAD_ARGUMENT, "the mean rank must be 5, 10, … 95 %%, got %u", percent);
+}
+
 /// The options with zeros replaced. A caller's struct may be of an older library, shorter.
 qtf_edge_status read_options(const File& file, const qtf_edge_options* options, Shape& shape,
                              qtf_edge_message* message) {
@@ -32,8 +40,12 @@ qtf_edge_status read_options(const File& file, const qtf_edge_options* options, 
     return fail(message, QTF_EDGE_BAD_ARGUMENT, "options.size must be sizeof(qtf_edge_options), %zu, got %u",
                 sizeof(qtf_edge_options), options->size);
   const qtf_edge_options& asked = options ? *options : none;
-  shape = {asked.context ? asked.context : h.context, asked.batch ? asked.batch : kUsualBatch, asked.level,
-           asked.text_bytes ? asked.text_bytes : kUsualText};
+  shape = {asked.context ? asked.context : h.context,
+           asked.batch ? asked.batch : kUsualBatch,
+           asked.level,
+           asked.text_bytes ? asked.text_bytes : kUsualText,
+           asked.policy,
+           asked.mean_rank};
   if (shape.context > h.context)
     return fail(message, QTF_EDGE_BAD_ARGUMENT, "the model's context is %u tokens, and %u are asked for",
                 h.context, shape.context);
@@ -45,7 +57,12 @@ qtf_edge_status read_options(const File& file, const qtf_edge_options* options, 
   if (shape.text_bytes > kMostText)
     return fail(message, QTF_EDGE_BAD_ARGUMENT, "text_bytes must be at most %u, got %u", kMostText,
                 shape.text_bytes);
-  return QTF_EDGE_OK;
+  if (shape.policy > kPolicies || (shape.policy != QTF_EDGE_FIXED && !file.policy(shape.policy)))
+    return fail(
+        message, QTF_EDGE_BAD_ARGUMENT,
+        "the model has no calibrated policy %u; calibrate it with qtf calibrate, and convert it again",
+        shape.policy);
+  return check_mean_rank(shape.mean_rank, shape.policy, message);
 }
 
 /// The session and all that it needs, in the arena; null where that does not reach.
@@ -87,8 +104,11 @@ qtf_edge_status qtf_edge_describe(const void* file, size_t bytes, qtf_edge_model
                 sizeof(qtf_edge_model));
   const Header& h = opened.header();
   const int32_t text = h.tokenizer.kind == TokenizerKind::none ? 0 : 1;
-  *model = {model->size, h.vocabulary, h.width, h.layers, h.heads, h.kv_heads,  h.feed_forward,
-            h.context,   h.levels,     h.bos,   h.eos,    text,    h.parameters};
+  uint32_t policies = 0;
+  for (uint32_t policy = 1; policy <= kPolicies; ++policy)
+    policies |= opened.policy(policy) ? 1U << policy : 0;
+  *model = {model->size, h.vocabulary, h.width, h.layers, h.heads, h.kv_heads, h.feed_forward,
+            h.context,   h.levels,     h.bos,   h.eos,    text,    policies,   h.parameters};
   return QTF_EDGE_OK;
 }
 
@@ -155,6 +175,19 @@ qtf_edge_status qtf_edge_rewind(qtf_edge* session, uint32_t length) {
                 "the text has %lld tokens, fewer than the %u to keep",
                 static_cast<long long>(session->decoder.length()), length);
   session->decoder.rewind(length);
+  return QTF_EDGE_OK;
+}
+
+qtf_edge_status qtf_edge_set_mean_rank(qtf_edge* session, uint32_t percent) {
+  const qtf_edge_status status = check_mean_rank(percent, session->decoder.policy(), &session->message);
+  if (status == QTF_EDGE_OK) session->decoder.set_mean_rank(percent);
+  return status;
+}
+
+qtf_edge_status qtf_edge_level(const qtf_edge* session, uint32_t position, uint32_t layer, uint32_t* level) {
+  if (position >= session->decoder.length() || layer >= session->file.header().layers)
+    return QTF_EDGE_BAD_ARGUMENT;
+  *level = session->decoder.level(position, layer);
   return QTF_EDGE_OK;
 }
 

@@ -11,6 +11,7 @@
 #include "qtf/kernels/quantized.h"
 #include "qtf/model/edge_file.h"
 #include "qtf/model/edge_tokenizer.h"
+#include "qtf/model/rank_scheduler.h"
 #include "qtf/tt/chain.h"
 
 namespace qtf::model {
@@ -43,6 +44,8 @@ class EdgeWriter {
           file_.add(model_.parameters().subspan(static_cast<size_t>(p.offset), static_cast<size_t>(p.size)));
     }
     h.cosines = file_.add(model_.block_spec().cosines), h.sines = file_.add(model_.block_spec().sines);
+    h.policies[0] = write_policy(adapt::RankSignal::entropy),
+    h.policies[1] = write_policy(adapt::RankSignal::gate);
     h.matrices = file_.add(std::span<const edge::Matrix>(matrices_));
     h.maps = file_.add(std::span<const edge::Map>(maps_));
     h.blocks = file_.add(std::span<const edge::Block>(blocks));
@@ -75,6 +78,40 @@ class EdgeWriter {
     for (size_t i = 0; i < block.up.size(); ++i) to.up[i] = index_of(block.up[i]);
     to.attention_out = index_of(block.attention_out), to.down = index_of(block.down);
     return to;
+  }
+
+  /// What decides by a calibrated signal; nothing where the model was not calibrated for it.
+  edge::Policy write_policy(adapt::RankSignal signal) {
+    const ModelConfig& c = model_.config();
+    if (!c.rank_policy || !has_rank_choice(c) || !quantiles_for(*c.rank_policy, 0, signal)) return {};
+    RankScheduler scheduler(c, {.policy = {signal, 0}, .mean = {}, .alpha = {}, .hysteresis = {}});
+    edge::Policy policy;
+    const int64_t step = edge::kMeanStep * adapt::kUnit / 100;
+    const int64_t nearest = (scheduler.mean() + step / 2) / step;
+    policy.mean = natural(std::clamp<int64_t>(nearest, 1, edge::kMeans)) * edge::kMeanStep;
+    policy.hysteresis = scheduler.hysteresis();
+    std::vector<std::vector<int64_t>> thresholds(static_cast<size_t>(c.layers));
+    for (uint32_t mean = 1; mean <= edge::kMeans; ++mean) {
+      scheduler.set_mean(mean * step);
+      for (int64_t layer = 0; layer < c.layers; ++layer) {
+        if (!scheduler.governs(layer)) continue;
+        const adapt::LevelThresholds all = scheduler.decide(layer, 1, 0, 0).question.thresholds;
+        auto& to = thresholds[static_cast<size_t>(layer)];
+        to.insert(to.end(), all.begin(), all.begin() + scheduler.levels() - 1);
+      }
+    }
+    std::vector<edge::BlockRanks> blocks(static_cast<size_t>(c.layers));
+    for (size_t layer = 0; layer < blocks.size(); ++layer) {
+      if (thresholds[layer].empty()) continue;
+      const auto add = [&](const std::vector<int64_t>& numbers) {
+        return file_.add(std::span<const int64_t>(numbers));
+      };
+      blocks[layer].thresholds = add(thresholds[layer]);
+      blocks[layer].quantiles = add(*quantiles_for(*c.rank_policy, layer, signal));
+      if (signal == adapt::RankSignal::gate) blocks[layer].gate = add(c.rank_policy->layers[layer].gate);
+    }
+    policy.blocks = file_.add(std::span<const edge::BlockRanks>(blocks));
+    return policy;
   }
 
   void add_map(size_t index) {
@@ -209,6 +246,11 @@ std::vector<std::string> save_edge(const std::filesystem::path& path, const Tran
   EdgeWriter writer(model, type);
   edge::Header header = writer.write();
   std::vector<std::string> notes;
+  const auto& policy = model.config().rank_policy;
+  if (policy && policy->signal != adapt::RankSignal::gate && policy->signal != adapt::RankSignal::entropy)
+    notes.push_back(
+        fmt::format("the rank policy {} stays behind; qtf calibrate gives a model entropy or gate",
+                    adapt::info(policy->signal).name));
   if (model.config().quantum)
     notes.push_back("the quantum layer is left out: the edge library has no circuit simulator");
   if (!writer.multiplied_out().empty())

@@ -11,6 +11,7 @@
 #include "qtf/edge/format.h"
 #include "qtf/edge/qtf_edge.h"
 #include "qtf/model/folder_test.h"
+#include "qtf/model/rank_calibration.h"
 #include "qtf/model/small_model.h"
 #include "qtf/text/byte_tokenizer.h"
 #include "qtf/text/random_text.h"
@@ -39,7 +40,7 @@ struct EdgeBytes {
 };
 
 qtf_edge_options edge_options(uint32_t level = 0, uint32_t batch = 0, uint32_t text_bytes = 0) {
-  return {sizeof(qtf_edge_options), 0, batch, level, text_bytes};
+  return {sizeof(qtf_edge_options), 0, batch, level, 0, 0, text_bytes};
 }
 
 /// A session in exactly the memory that it asks for, which begins at an odd address.
@@ -167,6 +168,73 @@ TEST_F(EdgeExport, HalvesAreNearTheFloatsAndSmaller) {
   for (size_t i = 0; i < wide.size(); ++i) EXPECT_NEAR(wide[i], narrow[i], 0.05);
 }
 
+/// Levels and logits of the whole model under a policy.
+struct Scheduled {
+  std::vector<uint8_t> levels;  ///< [layers, tokens]
+  std::vector<float> logits;
+};
+
+Scheduled scheduled(const Transformer<float>& model, const RankScheduler& scheduler,
+                    const std::vector<int32_t>& tokens) {
+  const ModelConfig& c = model.config();
+  const auto rows = static_cast<int64_t>(tokens.size());
+  Scheduled result{std::vector<uint8_t>(static_cast<size_t>(c.layers * rows)),
+                   std::vector<float>(static_cast<size_t>(c.vocabulary))};
+  std::vector<float> hidden(static_cast<size_t>(rows * c.width));
+  Arena arena;
+  nn::KvCache<float> cache = model.make_cache(c.context);
+  const Chunk<float> chunk{tokens, &cache};
+  const Matrix<float> all(hidden.data(), rows, c.width);
+  model.forward(std::span(&chunk, 1), {0, &scheduler, result.levels.data()}, all, arena);
+  model.logits(all.row_block(rows - 1, 1), 0, Matrix<float>(result.logits.data(), 1, c.vocabulary), arena);
+  return result;
+}
+
+TEST_F(EdgeExport, PoliciesPickTheLevelsThatTheModelsDo) {
+  for (const adapt::RankSignal signal : {adapt::RankSignal::entropy, adapt::RankSignal::gate}) {
+    for (const int64_t hysteresis : {int64_t{0}, adapt::kUnit / 20}) {
+      SCOPED_TRACE(fmt::format("{}, hysteresis {}", adapt::info(signal).name, hysteresis));
+      const auto small = std::find_if(small_models().begin(), small_models().end(),
+                                      [](const SmallModel& one) { return one.name == "llama_levels"; });
+      Transformer<float> bare(small_config(*small));
+      randomise(bare);
+      bare.prepare(tt::Use::inference, pool_);
+      ModelConfig config = bare.config();
+      std::vector<int64_t> ends;
+      for (int64_t end = 24; end <= 480; end += 24) ends.push_back(end);
+      config.rank_policy = calibrate_ranks(bare, random_tokens(480, 257, 1), ends, {.signal = signal}, pool_);
+      config.rank_policy->hysteresis = hysteresis;
+      Transformer<float> model(config);
+      std::copy(bare.parameters().begin(), bare.parameters().end(), model.parameters().begin());
+      model.prepare(tt::Use::inference, pool_);
+      const EdgeBytes file(model);
+      const std::vector<int32_t> tokens = random_tokens(24, 257, 4);
+      RankScheduler scheduler(config, {.policy = {signal, 0}, .mean = {}, .alpha = {}, .hysteresis = {}});
+      int64_t levels_seen = 0;
+      for (const uint32_t mean : {0U, 20U, 80U}) {
+        if (mean) scheduler.set_mean(mean * adapt::kUnit / 100);
+        const Scheduled expected = scheduled(model, scheduler, tokens);
+        for (const uint32_t batch : {1U, 5U}) {
+          qtf_edge_options options = edge_options(0, batch);
+          options.policy = signal == adapt::RankSignal::gate ? QTF_EDGE_GATE : QTF_EDGE_ENTROPY;
+          EdgeSession session(file, options);
+          ASSERT_EQ(qtf_edge_set_mean_rank(session.get(), mean), QTF_EDGE_OK);
+          EXPECT_EQ(session.logits(tokens, 257), expected.logits);
+          for (uint32_t layer = 0; layer < 2; ++layer) {
+            for (uint32_t t = 0; t < 24; ++t) {
+              uint32_t level = 99;
+              ASSERT_EQ(qtf_edge_level(session.get(), t, layer, &level), QTF_EDGE_OK);
+              ASSERT_EQ(level, expected.levels[layer * 24 + t]) << "token " << t << ", layer " << layer;
+              levels_seen |= 1 << level;
+            }
+          }
+        }
+      }
+      EXPECT_EQ(levels_seen, 0b11110) << "all four levels were taken";
+    }
+  }
+}
+
 TEST_F(EdgeExport, SaysWhatTheFileDoesNotHold) {
   const auto notes_of = [](const char* name) {
     const auto small = std::find_if(small_models().begin(), small_models().end(),
@@ -261,6 +329,12 @@ TEST_F(EdgeSessions, WhatCannotBeIsRefusedAndChangesNothing) {
   ASSERT_EQ(qtf_edge_feed(s, some.data(), 3), QTF_EDGE_OK);
   EXPECT_EQ(qtf_edge_length(s), 3U);
   EXPECT_EQ(qtf_edge_rewind(s, 4), QTF_EDGE_BAD_ARGUMENT);
+  uint32_t level = 9;
+  EXPECT_EQ(qtf_edge_level(s, 2, 1, &level), QTF_EDGE_OK);
+  EXPECT_EQ(level, 0U) << "no policy chose one";
+  EXPECT_EQ(qtf_edge_level(s, 3, 0, &level), QTF_EDGE_BAD_ARGUMENT);
+  EXPECT_EQ(qtf_edge_level(s, 0, 2, &level), QTF_EDGE_BAD_ARGUMENT);
+  EXPECT_EQ(qtf_edge_set_mean_rank(s, 50), QTF_EDGE_BAD_ARGUMENT);
   qtf_edge_sampling sampling = {sizeof sampling, 0, -1, 0, 0};
   EXPECT_EQ(qtf_edge_draw(s, &sampling, &token), QTF_EDGE_BAD_ARGUMENT);
   sampling = {0, 0, 1, 0, 0};
@@ -283,11 +357,15 @@ TEST_F(EdgeSessions, OptionsThatCannotBeAreRefused) {
     EXPECT_EQ(qtf_edge_room(file_->data(), file_->size(), &options, &room, &message), QTF_EDGE_BAD_ARGUMENT);
     return std::string(message.text);
   };
-  expect_contains(refusal({0, 0, 0, 0, 0}), "options.size must be");
-  expect_contains(refusal({sizeof(qtf_edge_options), 25, 0, 0, 0}),
+  expect_contains(refusal({0, 0, 0, 0, 0, 0, 0}), "options.size must be");
+  expect_contains(refusal({sizeof(qtf_edge_options), 25, 0, 0, 0, 0, 0}),
                   "context is 24 tokens, and 25 are asked for");
   expect_contains(refusal(edge_options(0, 65)), "batch must be 1 to 64");
   expect_contains(refusal(edge_options(2)), "the model has 1 nested levels");
+  expect_contains(refusal({sizeof(qtf_edge_options), 0, 0, 0, QTF_EDGE_GATE, 0, 0}),
+                  "no calibrated policy 2");
+  expect_contains(refusal({sizeof(qtf_edge_options), 0, 0, 0, 9, 0, 0}), "no calibrated policy 9");
+  expect_contains(refusal({sizeof(qtf_edge_options), 0, 0, 0, 0, 50, 0}), "a mean rank needs a policy");
 }
 
 TEST_F(EdgeSessions, RewoundTextsGoOnAsIfTheyWereShort) {

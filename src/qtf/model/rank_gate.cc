@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "qtf/adapt/gate_signal.h"
 #include "qtf/base/error.h"
 #include "qtf/kernels/softmax.h"
 #include "qtf/kernels/vector.h"
@@ -19,12 +20,6 @@ constexpr double kLeastNats = 1e-7;
 constexpr double kRidge = 1e-3;
 
 constexpr int64_t kLogitRows = 64;  // logits at once
-
-template <class T>
-double inverse_rms(const T* x, int64_t width) {
-  const double mean = kernels::sum_squares<T>(width, x) / static_cast<double>(width);
-  return 1 / std::sqrt(mean + 1e-12);
-}
 
 /// Puts every row of one layer at a level and all other layers at their largest; keeps what the layers get.
 class OneLayerDown final : public nn::LevelChooser<float> {
@@ -101,7 +96,7 @@ std::vector<int64_t> solve_gate(Equations e) {
       for (size_t j = 0; j <= k; ++j) half += factor->inverse[k * n + j] * e.moment[j];
       weight += factor->inverse[k * n + i] * half;
     }
-    weights[i] = std::llround(weight / deviation / kGateUnit);
+    weights[i] = std::llround(weight / deviation / adapt::kGateUnit);
   }
   return weights;
 }
@@ -131,7 +126,7 @@ class SequenceGates {
   static std::vector<double> features(const std::vector<float>& row) {
     const auto width = static_cast<int64_t>(row.size()) - 1;
     std::vector<double> f(row.begin(), row.end());
-    const double scale = inverse_rms(row.data(), width);
+    const double scale = adapt::inverse_rms(row.data(), width);
     for (int64_t i = 0; i < width; ++i) f[static_cast<size_t>(i)] *= scale;
     f.push_back(1);
     return f;
@@ -179,18 +174,6 @@ class SequenceGates {
 
 }  // namespace
 
-template <class T>
-double gate_signal(std::span<const int64_t> weights, const T* x, double entropy) {
-  const auto width = static_cast<int64_t>(weights.size()) - 2;
-  double sum = 0;
-  for (int64_t i = 0; i < width; ++i)
-    sum += static_cast<double>(weights[static_cast<size_t>(i)]) * static_cast<double>(x[i]);
-  const auto at = static_cast<size_t>(width);
-  const double z = kGateUnit * (sum * inverse_rms(x, width) + static_cast<double>(weights[at]) * entropy +
-                                static_cast<double>(weights[at + 1]));
-  return 0.5 * (1 + z / (1 + std::abs(z)));
-}
-
 std::vector<std::vector<int64_t>> train_gates(const Transformer<float>& model,
                                               std::span<const int32_t> tokens, std::span<const int64_t> ends,
                                               int level, ThreadPool& pool) {
@@ -227,8 +210,5 @@ std::vector<std::vector<int64_t>> train_gates(const Transformer<float>& model,
   }
   return weights;
 }
-
-template double gate_signal<float>(std::span<const int64_t>, const float*, double);
-template double gate_signal<double>(std::span<const int64_t>, const double*, double);
 
 }  // namespace qtf::model

@@ -1,6 +1,6 @@
 // The learned gate of the policy `gate`: a linear function of a token's numbers before a block that says how
-// much the token would lose there at a smaller level. model/rank_calibration.h trains it, and
-// model/rank_scheduler.h asks it.
+// much the token would lose there at a smaller level (adapt/gate_signal.h has its formula).
+// model/rank_calibration.h trains it, and model/rank_scheduler.h asks it.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,6 @@
 #include "qtf/model/transformer.h"
 
 namespace qtf::model {
-
-/// Weights of a layer's gate are integers in this unit.
-inline constexpr double kGateUnit = 1e-6;
-
-/// z/(1 + |z|) moved to (0, 1), of z = Σ weights[i]·x[i]/rms(x) + weights[D]·entropy + weights[D + 1].
-/// weights: D + 2 numbers in kGateUnit.
-template <class T>
-double gate_signal(std::span<const int64_t> weights, const T* x, double entropy);
 
 /// A gate for each layer that a level changes something in, else none. Of every token but the first of each
 /// sequence the loss in nats is measured by which one layer alone at `level` changes what the model predicts

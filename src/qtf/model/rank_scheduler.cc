@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <numbers>
 
+#include "qtf/adapt/gate_signal.h"
 #include "qtf/base/error.h"
-#include "qtf/model/rank_gate.h"
 
 namespace qtf::model {
 
@@ -92,7 +92,7 @@ int64_t RankScheduler::signal(const RankedToken<T>& token) const {
   switch (options_.policy.signal) {
     case adapt::RankSignal::gate:
       return adapt::to_units(
-          gate_signal<T>(layers_[static_cast<size_t>(token.layer)].gate, token.x, token.entropy));
+          adapt::gate_signal<T>(layers_[static_cast<size_t>(token.layer)].gate, token.x, token.entropy));
     case adapt::RankSignal::output:
     case adapt::RankSignal::surprise:
       return adapt::to_units(token.hint);
