@@ -1,4 +1,4 @@
-/* A text from an edge file: qtf-edge-run MODEL.edge "Once upon" [TOKENS [CONTEXT [fixed|entropy|gate]]]
+/* A text from an edge file: qtf-edge-run MODEL.edge "Once upon" [TOKENS [CONTEXT [fixed|entropy|gate [TEMPERATURE]]]]
  * How a program uses the edge library, from the file to the written text (docs/edge.md). */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -30,7 +30,7 @@ static int stop(const char* what) {
 }
 
 int main(int count, char** arguments) {
-  if (count < 3) return stop("usage: qtf-edge-run MODEL.edge PROMPT [TOKENS [CONTEXT [fixed|entropy|gate]]]");
+  if (count < 3) return stop("usage: qtf-edge-run MODEL.edge PROMPT [TOKENS [CONTEXT [fixed|entropy|gate [TEMPERATURE]]]]");
   const char* prompt = arguments[2];
   const long wanted = count > 3 ? strtol(arguments[3], NULL, 10) : 64;
 
@@ -68,7 +68,8 @@ int main(int count, char** arguments) {
   if (qtf_edge_feed(session, tokens, length) != QTF_EDGE_OK) return stop(qtf_edge_error(session));
   const double prompt_seconds = seconds() - begin;
 
-  const qtf_edge_sampling sampling = {.size = sizeof sampling, .temperature = 0.8F, .top_p = 0.95F, .seed = 1};
+  const qtf_edge_sampling sampling = {
+      .size = sizeof sampling, .temperature = count > 6 ? strtof(arguments[6], NULL) : 0.8F, .top_p = 0.95F, .seed = 1};
   fputs(prompt, stdout);
   begin = seconds();
   long written = 0;

@@ -95,8 +95,9 @@ footer { margin-top: 3.5rem; border-top: 1px solid var(--line); padding-top: 1re
   @page { size: A4; margin: 16mm 14mm; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   body { font-size: 10pt; line-height: 1.5; } main { padding: 0; max-width: none; } h1 { font-size: 22pt; }
-  h2 { break-after: avoid; margin-top: 1.6rem; padding-top: .8rem; } .card, figure, tr, .said, pre { break-inside: avoid; }
+  h2, h3 { break-after: avoid; } h2 { margin-top: 1.6rem; padding-top: .8rem; } .card, figure, tr, .said, pre { break-inside: avoid; }
   .chips, .hint, .tip { display: none !important; } .passage { padding-bottom: 1.2rem; line-height: 1.9; }
+  .scroll { overflow: visible; } table { width: 100%; font-size: 8.5pt; } th, td { padding: .35rem .4rem; white-space: normal; }
   .cards { grid-template-columns: repeat(3, 1fr); } footer { margin-top: 1rem; break-before: avoid; }
 }
 )css";
@@ -489,7 +490,7 @@ std::string quality_part(const AuditorReport& r) {
           shown_field(last, "tokens"), shown_field(last, "context"), shown_field(last, "stride"));
     return "<h2>Quality</h2>\n" +
            auditor_table(
-               "<th>model</th><th>text</th><th>parameters</th><th>perplexity</th><th>nats/token</th><th>KL "
+               "<th>model</th><th>text</th><th>parameters</th><th>perplexity</th><th>± nats/token</th><th>KL "
                "to the "
                "original</th><th>same top token</th><th></th>",
                rows) +

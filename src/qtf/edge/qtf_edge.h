@@ -46,12 +46,11 @@ void qtf_edge_unmap(const void* file, size_t bytes);
 typedef struct qtf_edge_model {
   uint32_t size; /* of this struct, set by the caller */
   uint32_t vocabulary, width, layers, heads, kv_heads, feed_forward;
-  uint32_t context; /* longest text, in tokens */
-  uint32_t levels;  /* nested levels, 1 the smallest */
-  int32_t bos, eos; /* token put before a text, token that ends one; -1: none */
-  int32_t text;     /* 1: text can be encoded and decoded */
-  uint32_t
-      policies; /* sum of 1 << QTF_EDGE_ENTROPY and 1 << QTF_EDGE_GATE, as far as the model is calibrated */
+  uint32_t context;    /* longest text, in tokens */
+  uint32_t levels;     /* nested levels, 1 the smallest */
+  int32_t bos, eos;    /* token put before a text, token that ends one; -1: none */
+  int32_t text;        /* 1: text can be encoded and decoded */
+  uint32_t policies;   /* bits 1 << QTF_EDGE_ENTROPY and 1 << QTF_EDGE_GATE: what it is calibrated for */
   uint64_t parameters; /* numbers in the model */
 } qtf_edge_model;
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <limits>
 
 #include "qtf/base/random.h"
 #include "qtf/kernels/softmax.h"
@@ -11,27 +10,36 @@ namespace qtf::edge {
 
 namespace {
 
-/// The largest t such that enough(t), for an `enough` that holds at 0 and from some t on no more. Numbers
-/// from 0 on are in the order of their bits, so that 31 steps find it.
-template <class Enough>
-float largest(const Enough& enough) {
-  uint32_t low = 0, high = std::bit_cast<uint32_t>(std::numeric_limits<float>::infinity());
-  while (high - low > 1) {
-    const uint32_t middle = low + (high - low) / 2;
-    enough(std::bit_cast<float>(middle)) ? low = middle : high = middle;
+/// The largest t such that the weights of at least t sum up to `wanted`, each counted as value(weight); 0
+/// where all do not. Weights from 0 on are in the order of their bits, which are found eight at a time, from
+/// the highest down: of those whose bits so far are the same, the sums by the next eight.
+template <class Value>
+float threshold(int64_t n, const float* weights, double wanted, const Value& value) {
+  constexpr int kBits = 8, kBuckets = 1 << kBits;
+  uint32_t found = 0;  // t's bits above `shift`
+  double above = 0;    // the sum of the weights beyond the bucket
+  for (int shift = 32 - kBits; shift >= 0; shift -= kBits) {
+    double sums[kBuckets] = {};
+    for (int64_t i = 0; i < n; ++i) {
+      const auto bits = std::bit_cast<uint32_t>(weights[i]);
+      if (shift + kBits < 32 && bits >> (shift + kBits) != found >> (shift + kBits)) continue;
+      sums[bits >> shift & (kBuckets - 1)] += value(weights[i]);
+    }
+    uint32_t bucket = kBuckets - 1;
+    for (; bucket > 0 && above + sums[bucket] < wanted; --bucket) above += sums[bucket];
+    found |= bucket << shift;
   }
-  return std::bit_cast<float>(low);
+  return std::bit_cast<float>(found);
 }
 
-/// The sum of the weights of at least t.
-double sum_from(int64_t n, const float* weights, float t) {
+/// Makes 0 of the weights below t, and returns the sum of the others.
+double drop_below(int64_t n, float* weights, float t) {
   double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += weights[i] >= t ? static_cast<double>(weights[i]) : 0;
+  for (int64_t i = 0; i < n; ++i) {
+    weights[i] = weights[i] >= t ? weights[i] : 0;
+    sum += static_cast<double>(weights[i]);
+  }
   return sum;
-}
-
-void drop_below(int64_t n, float* weights, float t) {
-  for (int64_t i = 0; i < n; ++i) weights[i] = weights[i] >= t ? weights[i] : 0;
 }
 
 }  // namespace
@@ -42,17 +50,13 @@ int32_t draw(int64_t n, const float* logits, const qtf_edge_sampling& sampling, 
   if (sampling.temperature == 0) return static_cast<int32_t>(likeliest);
   for (int64_t i = 0; i < n; ++i) weights[i] = (logits[i] - logits[likeliest]) / sampling.temperature;
   kernels::exp_shifted<float>(n, weights, 0, 1, weights);
-  if (sampling.top_k > 0 && sampling.top_k < n) {
-    drop_below(n, weights, largest([&](float t) {
-                 return std::count_if(weights, weights + n, [&](float w) { return w >= t; }) >=
-                        sampling.top_k;
-               }));
-  }
-  double total = sum_from(n, weights, 0);
+  double total = drop_below(n, weights, 0);
+  if (sampling.top_k > 0 && sampling.top_k < n)
+    total = drop_below(n, weights, threshold(n, weights, sampling.top_k, [](float) { return 1.0; }));
   if (sampling.top_p > 0 && sampling.top_p < 1) {
     const double wanted = static_cast<double>(sampling.top_p) * total;
-    drop_below(n, weights, largest([&](float t) { return sum_from(n, weights, t) >= wanted; }));
-    total = sum_from(n, weights, 0);
+    total =
+        drop_below(n, weights, threshold(n, weights, wanted, [](float w) { return static_cast<double>(w); }));
   }
   double point = Random{sampling.seed, 7}.uniform(position) * total;
   int32_t token = static_cast<int32_t>(likeliest);
