@@ -22,18 +22,22 @@ class Arena {
   /// none.
   template <class T>
   T* take(int64_t count) {
-    const size_t at = used_;
-    used_ += (static_cast<size_t>(count) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    return real_ && used_ <= size_ ? reinterpret_cast<T*>(begin_ + at) : nullptr;
+    const uint64_t at = used_;
+    used_ += (static_cast<uint64_t>(count) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    return real_ && used_ <= size_ ? reinterpret_cast<T*>(begin_ + static_cast<uintptr_t>(at)) : nullptr;
   }
 
-  /// Bytes asked for so far; of an arena that counts, with what aligning unaligned memory may take.
-  size_t used() const { return real_ ? used_ : used_ + kAlignment - 1; }
+  /// Bytes asked for so far; of an arena that counts, with what aligning unaligned memory may take. More than
+  /// any arena has where a processor of 32 bits cannot say it.
+  size_t used() const {
+    const uint64_t all = real_ ? used_ : used_ + kAlignment - 1;
+    return all > SIZE_MAX ? SIZE_MAX : static_cast<size_t>(all);
+  }
   bool enough() const { return !real_ || used_ <= size_; }
 
  private:
   uintptr_t begin_ = 0;
-  size_t size_ = 0, used_ = 0;
+  uint64_t size_ = 0, used_ = 0;
   bool real_ = false;
 };
 

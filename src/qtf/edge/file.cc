@@ -17,6 +17,7 @@ namespace {
 
 // No model comes near; products of two such stay far within 64 bits.
 constexpr uint32_t kMost = 1u << 24;
+constexpr uint64_t kMostCached = uint64_t{1} << 40;
 
 }  // namespace
 
@@ -161,6 +162,7 @@ class FileCheck {
   bool blocks_fit() {
     const Header& h = header();
     const uint64_t kv = file_.head_dim() * static_cast<uint64_t>(h.kv_heads), hidden = h.feed_forward;
+    if (uint64_t{h.context} * kv > kMostCached / h.layers) return bad("no memory holds its caches");
     const uint64_t biases = h.family == Family::gpt2 ? h.width : 0;
     for (uint32_t i = 0; i < h.layers; ++i) {
       const Block& b = file_.block(i);
