@@ -56,9 +56,7 @@ void run_calibrate(const Arguments& arguments, const Streams& streams) {
   record_start(folder, "calibrate", {{"text", file.text_sha256()}, {"tokens", std::to_string(text.rows())}},
                model::decisions(policy, calibrated));
   record_made(folder, measured_facts(e));
-  const std::filesystem::path whole = std::filesystem::absolute(folder).lexically_normal();
-  write_model_card(folder, (whole.filename().empty() ? whole.parent_path() : whole).filename().string(),
-                   calibrated);
+  write_model_card(folder, name_of(folder), calibrated);
   streams.out << fmt::format("Calibrated on {} tokens: {}\n{:.4f} nats/token on them; stored in {}\n",
                              text.rows(), ranks_text(scheduler, e.ranks), e.nats_per_token,
                              (std::filesystem::path(folder) / "config.json").string());

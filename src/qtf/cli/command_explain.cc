@@ -193,7 +193,7 @@ std::map<std::string, explain::Answer> recorded_answers(const fs::path& file,
 /// The explanation's place on the page: what it is about, and a token's text.
 explain::PageFacts page_of(const fs::path& given, const audit::Verification& found,
                            const std::string& tally) {
-  return {.title = fs::absolute(given).lexically_normal().filename().string(),
+  return {.title = name_of(given),
           .note = {},
           .tally = tally,
           .root = to_hex(found.root),
@@ -249,7 +249,7 @@ void measure_now(const Arguments& arguments, const fs::path& folder) {
 std::string auditor_report(const Arguments& arguments, const std::vector<explain::Explanation>& explanations,
                            const std::string& tally, std::optional<ExplainedTokens> tokens) {
   const fs::path given = arguments.text("FILE");
-  AuditorReport report{.name = fs::absolute(given / "x").lexically_normal().parent_path().filename().string(),
+  AuditorReport report{.name = name_of(given),
                        .config = {},
                        .records = read_model_records(given),
                        .replay = audit::replay(given / kAuditFile, decision_kinds()),

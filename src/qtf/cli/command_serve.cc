@@ -48,10 +48,6 @@ serve::HttpOptions read_http_options(const Arguments& arguments) {
   return options;
 }
 
-std::string name_of(const std::filesystem::path& path) {
-  return (path.has_filename() ? path : path.parent_path()).filename().string();
-}
-
 serve::ApiOptions read_api_options(const Arguments& arguments) {
   serve::ApiOptions options;
   const std::filesystem::path path = arguments.text("MODEL");

@@ -9,6 +9,11 @@ model::LoadedModel open_model(const std::string& path, std::string_view place) {
   return loaded;
 }
 
+std::string name_of(const std::filesystem::path& path) {
+  const std::filesystem::path whole = std::filesystem::absolute(path).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
+
 Option level_option(std::string_view help) {
   return {.name = "--level",
           .type = ValueType::integer,

@@ -1,6 +1,7 @@
 // What commands that run a model begin with: opening it, and reading --level.
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 #include "qtf/base/thread_pool.h"
@@ -12,6 +13,9 @@ namespace qtf::cli {
 /// A model and its tokenizer, not yet packed. Throws like model::load_model, and InputError if there is no
 /// tokenizer.
 model::LoadedModel open_model(const std::string& path, std::string_view place);
+
+/// How a model's folder or a file is called: the last name of its path, whether that is "chain/", "." or "../x".
+std::string name_of(const std::filesystem::path& path);
 
 /// --level, which read_level() reads.
 Option level_option(std::string_view help = "nested level, 1 the smallest; 0: the largest");

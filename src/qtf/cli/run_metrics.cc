@@ -6,6 +6,7 @@
 
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
+#include "qtf/cli/open_model.h"
 
 namespace qtf::cli {
 namespace {
@@ -116,7 +117,7 @@ RunMetrics read_run(const std::filesystem::path& folder) {
   if (run.steps.empty() && run.valid.empty()) {
     throw_input_error("report", "'{}' holds no step yet; wait for the run's first lines", path.string());
   }
-  if (run.name.empty()) run.name = (folder / "").parent_path().filename().string();
+  if (run.name.empty()) run.name = name_of(folder);
   return run;
 }
 

@@ -9,6 +9,7 @@
 #include "qtf/base/sha256.h"
 #include "qtf/cli/making_records.h"
 #include "qtf/cli/new_folder.h"
+#include "qtf/cli/open_model.h"
 #include "qtf/cli/rank_options.h"
 #include "qtf/cli/train_parent.h"
 #include "qtf/model/gauge.h"
@@ -409,9 +410,8 @@ std::unique_ptr<TrainSetup> begin_setup(const Arguments& settings, const Argumen
   job.resume = given.flag("--resume") && !must_start_again(job.out);
   job.progress = !given.flag("--quiet");
   job.profile = given.flag("--profile");
-  job.name =
-      job.out.filename().empty() ? job.out.parent_path().filename().string() : job.out.filename().string();
   if (job.out.empty()) throw UsageError("--out is empty; name the model folder to write");
+  job.name = name_of(job.out);
   job.options = read_train_options(settings, given);
   return setup;
 }
