@@ -57,6 +57,17 @@ void Continuation::forget() {
   begin_ = history_.size() - static_cast<size_t>(std::max<int64_t>(1, model_.config().context / 2));
 }
 
+TokenTrace Continuation::trace(Matrix<float> entropy, int64_t row) const {
+  TokenTrace trace{.position = cache_.length() - 1, .entropies = {}, .levels = {}};
+  for (int64_t layer = 0; layer < entropy.rows; ++layer) {
+    trace.entropies.push_back(entropy.row(layer)[row]);
+    trace.levels.push_back(cache_.level(layer, trace.position));
+  }
+  if (model_.quantum())
+    trace.routed = cache_.routed_before(trace.position + 1) > cache_.routed_before(trace.position);
+  return trace;
+}
+
 Continuation::Drawn Continuation::draw(std::span<const float> logits) {
   // A vocabulary may be padded beyond the tokenizer's ids; those have no text and are never drawn.
   const auto known = static_cast<size_t>(tokenizer_.vocabulary_size());

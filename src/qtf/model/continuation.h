@@ -23,6 +23,14 @@ struct ContinuationOptions {
   std::function<void(const nn::KvCache<float>&)> before_forgetting = {};
 };
 
+/// What the pass decided that read a token.
+struct TokenTrace {
+  int64_t position = 0;          ///< in the cache's sequence
+  std::vector<float> entropies;  ///< of attention, a layer each, in [0, 1]
+  std::vector<uint8_t> levels;   ///< nested levels, a layer each; 0: none was chosen
+  bool routed = false;           ///< through the quantum layer
+};
+
 /// The same tokens as generate() draws, whoever else is in the batch: a function of model, prompt, options
 /// and seed.
 class Continuation {
@@ -48,6 +56,10 @@ class Continuation {
   /// Draws the next token from the logits[V] of the last unread token, all being read now. Where the context
   /// is full, the cache forgets all, and unread() is the last half of the text.
   Drawn draw(std::span<const float> logits);
+
+  /// Of the last token read, before draw() may make the cache forget it. entropy[layers, rows]: the pass'
+  /// attention entropies; row: the token's.
+  TokenTrace trace(Matrix<float> entropy, int64_t row) const;
 
   /// What was held back, once it is finished.
   std::string finish() { return stream_.finish(); }

@@ -73,13 +73,12 @@ struct Model {
 
 /// A piece of a text as it is written, and what the pass that drew it decided.
 struct Token {
-  std::string text;
+  model::TokenTrace trace;
+  std::string text = {};
   int32_t id = 0;
-  std::vector<float> entropies;
-  std::vector<int> levels;
-  bool routed = false;
 
   double entropy() const {
+    const std::vector<float>& entropies = trace.entropies;
     return std::accumulate(entropies.begin(), entropies.end(), 0.0) / static_cast<double>(entropies.size());
   }
 };
@@ -103,7 +102,7 @@ class Generation {
     if (text_.finished()) return {};
     const std::lock_guard lock(model_->mutex);
     read();
-    Token token = decided();
+    Token token{.trace = text_.trace({entropy_.data(), model_->config().layers, rows_}, rows_ - 1)};
     auto drawn = text_.draw(logits_);
     token.id = drawn.token, token.text = std::move(drawn.text);
     if (text_.finished()) token.text += text_.finish();
@@ -121,20 +120,6 @@ class Generation {
     const Matrix<float> hidden(hidden_.data(), rows_, config.width);
     inference_.forward({&chunk, 1}, levels_, hidden, {entropy_.data(), config.layers, rows_});
     inference_.logits(hidden.row_block(rows_ - 1, 1), levels_.level, {logits_.data(), 1, config.vocabulary});
-  }
-
-  /// Of the last token read, before the cache forgets it.
-  Token decided() const {
-    const nn::KvCache<float>& cache = text_.cache();
-    const int64_t last = cache.length() - 1;
-    Token token;
-    for (int64_t layer = 0; layer < model_->config().layers; ++layer) {
-      token.entropies.push_back(entropy_[static_cast<size_t>((layer + 1) * rows_ - 1)]);
-      token.levels.push_back(cache.level(layer, last));
-    }
-    if (model_->loaded.model->quantum())
-      token.routed = cache.routed_before(last + 1) > cache.routed_before(last);
-    return token;
   }
 
   std::shared_ptr<Model> model_;
@@ -252,9 +237,18 @@ void bind_results(py::module_& module) {
                     "Whole characters; empty while a character or a stop text may go on.")
       .def_readonly("id", &Token::id, "-1: the end of the text, with what was held back.")
       .def_property_readonly("entropy", &Token::entropy, "Mean attention entropy of the layers, 0 to 1.")
-      .def_readonly("entropies", &Token::entropies, "Attention entropy of each layer.")
-      .def_readonly("levels", &Token::levels, "Nested level of each layer; 0: none was chosen for the token.")
-      .def_readonly("routed", &Token::routed, "Whether it passed the quantum layer.")
+      .def_property_readonly(
+          "entropies", [](const Token& token) { return token.trace.entropies; },
+          "Attention entropy of each layer.")
+      .def_property_readonly(
+          "levels",
+          [](const Token& token) {
+            return std::vector<int>(token.trace.levels.begin(), token.trace.levels.end());
+          },
+          "Nested level of each layer; 0: none was chosen for the token.")
+      .def_property_readonly(
+          "routed", [](const Token& token) { return token.trace.routed; },
+          "Whether it passed the quantum layer.")
       .def("__repr__", [](const Token& token) {
         return fmt::format("<qtf.Token {} {}>", token.id, std::string(py::repr(py::str(token.text))));
       });

@@ -6,24 +6,20 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <chrono>
-#include <cmath>
 #include <ctime>
-#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
-#include "qtf/audit/verify.h"
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
 #include "qtf/base/sha256.h"
-#include "qtf/model/gauge.h"
 #include "qtf/quantum/drawing.h"
 #include "qtf/serve/answers.h"
 #include "qtf/serve/call.h"
-#include "qtf/serve/chat_template.h"
+#include "qtf/serve/callers.h"
 #include "qtf/serve/completion_request.h"
+#include "qtf/serve/facts.h"
+#include "qtf/serve/job.h"
 #include "qtf/serve/page.h"
 #include "qtf/serve/recent_texts.h"
 #include "qtf/serve/why.h"
@@ -56,68 +52,6 @@ bool same_text(std::string_view a, std::string_view b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
-/// Requests that each caller may still make: a bucket that fills evenly.
-class RateLimit {
- public:
-  explicit RateLimit(double per_second) : per_second_(per_second), most_(std::max(1.0, per_second)) {}
-
-  bool allows(const std::string& caller) {
-    const std::lock_guard lock(mutex_);
-    const auto now = std::chrono::steady_clock::now();
-    auto [place, fresh] = buckets_.try_emplace(caller, Bucket{most_, now});
-    Bucket& bucket = place->second;
-    bucket.left =
-        std::min(most_, bucket.left + per_second_ * std::chrono::duration<double>(now - bucket.at).count());
-    bucket.at = now;
-    if (bucket.left < 1) return false;
-    bucket.left -= 1;
-    return true;
-  }
-
- private:
-  struct Bucket {
-    double left;
-    std::chrono::steady_clock::time_point at;
-  };
-  double per_second_, most_;
-  std::mutex mutex_;
-  std::map<std::string, Bucket> buckets_;  // a caller a key: no more than there are keys
-};
-
-/// Who listens to /v1/trace, by the scope whose requests they may see.
-class Watchers {
- public:
-  bool add(const std::string& scope, const std::shared_ptr<Reply>& reply, int64_t most) {
-    const std::lock_guard lock(mutex_);
-    if (static_cast<int64_t>(watchers_.size()) >= most) return false;
-    const int64_t number = next_++;
-    watchers_.emplace(number, Watcher{scope, reply});
-    any_ = true;
-    return true;
-  }
-  void remove(const std::shared_ptr<Reply>& reply) {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(watchers_, [&](const auto& entry) { return entry.second.reply == reply; });
-    any_ = !watchers_.empty();
-  }
-  bool any() const { return any_; }
-  void tell(const std::string& scope, const Json& json) {
-    const std::lock_guard lock(mutex_);
-    for (const auto& [number, watcher] : watchers_)
-      if (watcher.scope == scope) watcher.reply->write(event_text(json));
-  }
-
- private:
-  struct Watcher {
-    std::string scope;
-    std::shared_ptr<Reply> reply;
-  };
-  std::mutex mutex_;
-  std::atomic<bool> any_ = false;
-  int64_t next_ = 0;
-  std::map<int64_t, Watcher> watchers_;
-};
-
 }  // namespace
 
 class ApiService {
@@ -125,14 +59,13 @@ class ApiService {
   ApiService(std::shared_ptr<Engine> engine, ApiOptions&& options, std::shared_ptr<Engine> parent)
       : options_(std::move(options)),
         rate_(options_.requests_per_second),
-        engine_(std::move(engine)),
-        parent_(std::move(parent)) {}
+        served_{std::move(engine)},
+        parent_{std::move(parent)} {}
 
   std::shared_ptr<Engine> replace(std::shared_ptr<Engine> engine) {
     const std::lock_guard lock(mutex_);
-    schedulers_.clear();
     texts_->clear();
-    return std::exchange(engine_, std::move(engine));
+    return std::exchange(served_, Served{std::move(engine)}).engine;
   }
 
   void close(double seconds) {
@@ -167,16 +100,19 @@ class ApiService {
   void check(const HttpRequest& request, bool needs_key, std::string& scope);
   void complete(const HttpRequest& request, Endpoint endpoint, const std::string& scope,
                 const std::shared_ptr<Reply>& reply);
-  /// The model's or, for its name, the parent's. Throws Refusal once there is none.
-  std::shared_ptr<Engine> engine(std::string_view model = {});
+  /// A model, and the schedulers that its requests share.
+  struct Served {
+    std::shared_ptr<Engine> engine;
+    std::shared_ptr<Schedulers> schedulers = std::make_shared<Schedulers>();
+  };
+  /// The model or, for its name, the parent. Throws Refusal once there is none.
+  Served served(std::string_view model);
+  std::shared_ptr<Engine> engine(std::string_view model = {}) { return served(model).engine; }
   bool is_parent(std::string_view model) const { return !model.empty() && model == options_.parent_name; }
   std::shared_ptr<Engine> take_parent() {
     const std::lock_guard lock(mutex_);
-    return std::exchange(parent_, nullptr);
+    return std::exchange(parent_, Served{}).engine;
   }
-  std::shared_ptr<const model::RankScheduler> scheduler_of(const CompletionRequest& request,
-                                                           const model::ModelConfig& config);
-  Job job_of(const CompletionRequest& request, Endpoint endpoint, const Engine& engine);
 
   const ApiOptions options_;
   const int64_t started_ = std::time(nullptr);
@@ -186,8 +122,7 @@ class ApiService {
   std::shared_ptr<RecentTexts> texts_ = std::make_shared<RecentTexts>(kRecentTexts);
   TokenExplainer own_sentences_, service_sentences_;  // so that who asks a service holds up nobody else
   std::mutex mutex_;                                  // of what follows
-  std::shared_ptr<Engine> engine_, parent_;
-  std::map<std::string, std::shared_ptr<const model::RankScheduler>> schedulers_;
+  Served served_, parent_;
 };
 
 namespace {
@@ -215,22 +150,18 @@ constexpr RouteRow kRoutes[] = {
      &ApiService::models},
     {{"GET", "/v1/trace",
       "From now on, what is decided for every token of this caller's requests, as server-sent events: id, "
-      "index, "
-      "position, entropy and level by layer, routed, ms; never text"},
+      "index, position, entropy and level by layer, routed, ms; never text"},
      &ApiService::trace},
     {{"POST", "/v1/why",
       "Why a token that this caller's request wrote took its ranks and its route, in plain language: `id` of "
-      "the "
-      "answer, `index` of its choice, number of the `token` in it, `explainer` (`template`, or `k2` where "
-      "the "
-      "server has `--explainer k2`)"},
+      "the answer, `index` of its choice, number of the `token` in it, `explainer` (`template`, or `k2` "
+      "where the server has `--explainer k2`)"},
      &ApiService::why},
     {{"GET", "/v1/circuit", "The model's quantum circuit, drawn as SVG"}, &ApiService::circuit},
     {{"GET", "/v1/report", "The page that `qtf compress` wrote beside the model"}, &ApiService::report},
     {{"GET", "/v1/audit",
       "Whether the records of how the model was made are consistent: `records`, `root`, `problems`, and the "
-      "command "
-      "that checks it"},
+      "command that checks it"},
      &ApiService::audit},
     {{"GET", "/metrics", "Counts for Prometheus"}, &ApiService::metrics},
     {{"GET", "/", "The page, and its files beside it", false}, &ApiService::page},
@@ -251,6 +182,15 @@ std::string_view content_type(std::string_view name) {
   return "text/html; charset=utf-8";
 }
 
+/// A file for a browser, and what it may do there.
+HttpAnswer file_answer(std::string_view type, std::string body, const char* policy) {
+  return {.content_type = std::string(type),
+          .body = std::move(body),
+          .headers = {{"Content-Security-Policy", policy},
+                      {"X-Content-Type-Options", "nosniff"},
+                      {"Referrer-Policy", "no-referrer"}}};
+}
+
 /// Where a request goes: a row of the table, or of the page's files the row of "/".
 const RouteRow* find_route(const HttpRequest& request, bool any_method) {
   const std::string_view path = find_page_file(request.path) ? "/" : std::string_view(request.path);
@@ -263,17 +203,6 @@ const RouteRow* find_route(const HttpRequest& request, bool any_method) {
 }
 
 const HttpAnswer kKeyWanted{.headers = {{"WWW-Authenticate", "Bearer"}}};
-
-std::vector<int32_t> prompt_tokens(const CompletionRequest& request, Endpoint endpoint,
-                                   const Engine& engine) {
-  const bool chat = endpoint == Endpoint::chat;
-  try {
-    return model::encode_prompt(engine.model(), engine.tokenizer(),
-                                chat ? chat_prompt(request.messages) : request.prompt, "serve");
-  } catch (const InputError& error) {
-    throw RequestError(chat ? "messages" : "prompt", error.what());
-  }
-}
 
 /// Layers are told by number, tokens by place: nothing of the text.
 Json watched(const AnswerHead& head, size_t index, const Trace& trace) {
@@ -340,37 +269,10 @@ void ApiService::handle(const HttpRequest& request, const std::shared_ptr<Reply>
 
 void ApiService::page(const HttpRequest& request, const std::string&, const std::shared_ptr<Reply>& reply) {
   const PageFile& file = *find_page_file(request.path);
-  reply->send(
-      {.content_type = std::string(content_type(file.name)),
-       .body = std::string(file.text),
-       .headers = {{"Content-Security-Policy",
-                    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri "
-                    "'none'; form-action 'none'; frame-ancestors 'none'"},
-                   {"X-Content-Type-Options", "nosniff"},
-                   {"Referrer-Policy", "no-referrer"}}});
+  reply->send(file_answer(content_type(file.name), std::string(file.text),
+                          "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+                          "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"));
 }
-
-namespace {
-
-/// What /v1/models tells of one.
-Json model_facts(const Engine& engine) {
-  const model::ModelConfig& config = engine.model().config();
-  const int64_t parameters = model::stored_parameter_count(config);
-  Json facts{
-      {"parameters", parameters},
-      {"bytes", engine.bytes()},
-      {"ratio", static_cast<double>(model::dense_parameter_count(config)) / static_cast<double>(parameters)},
-      {"context", config.context},
-      {"layers", config.layers},
-      {"levels", model::level_count(config)},
-      {"policy", config.rank_policy ? Json(adapt::info(config.rank_policy->signal).name) : Json(nullptr)}};
-  if (config.quantum)
-    facts["quantum"] = {{"qubits", config.quantum->circuit.qubits},
-                        {"layers", config.quantum->circuit.layers}};
-  return facts;
-}
-
-}  // namespace
 
 void ApiService::models(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
   Json data = Json::array();
@@ -388,11 +290,11 @@ void ApiService::models(const HttpRequest&, const std::string&, const std::share
   reply->send({.body = Json{{"object", "list"}, {"data", std::move(data)}}.dump()});
 }
 
-std::shared_ptr<Engine> ApiService::engine(std::string_view model) {
+ApiService::Served ApiService::served(std::string_view model) {
   const std::lock_guard lock(mutex_);
-  const auto& engine = is_parent(model) ? parent_ : engine_;
-  if (!engine) throw Refusal(503, "the server is shutting down");
-  return engine;
+  const Served& served = is_parent(model) ? parent_ : served_;
+  if (!served.engine) throw Refusal(503, "the server is shutting down");
+  return served;
 }
 
 void ApiService::health(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
@@ -401,29 +303,7 @@ void ApiService::health(const HttpRequest&, const std::string&, const std::share
 }
 
 void ApiService::metrics(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
-  const EngineState state = engine()->state();
-  std::string text;
-  const auto add = [&](std::string_view name, std::string_view type, std::string_view help, auto value) {
-    text += fmt::format("# HELP qtf_{0} {1}\n# TYPE qtf_{0} {2}\nqtf_{0} {3}\n", name, help, type, value);
-  };
-  add("active_sequences", "gauge", "Texts in the batch.", state.active);
-  add("waiting_jobs", "gauge", "Texts that wait for a place in the batch.", state.waiting);
-  add("jobs_total", "counter", "Texts asked for.", state.jobs);
-  add("refused_jobs_total", "counter", "Texts refused because the queue was full.", state.refused);
-  add("cancelled_jobs_total", "counter", "Texts whose caller hung up.", state.cancelled);
-  add("prompt_tokens_total", "counter", "Tokens read of prompts.", state.prompt_tokens);
-  add("cached_tokens_total", "counter", "Tokens of prompts found in the prefix cache.", state.cached_tokens);
-  add("tokens_total", "counter", "Tokens written.", state.tokens);
-  add("routed_tokens_total", "counter", "Of those, through the quantum layer.", state.routed_tokens);
-  add("passes_total", "counter", "Passes through the model.", state.passes);
-  add("busy_seconds_total", "counter", "Seconds that the model worked.", state.busy_seconds);
-  if (!state.energy_tier.empty()) {
-    text += fmt::format(
-        "# HELP qtf_joules_total Energy of finished texts.\n# TYPE qtf_joules_total counter\n"
-        "qtf_joules_total{{tier=\"{}\"}} {}\n",
-        state.energy_tier, state.joules);
-  }
-  reply->send({.content_type = "text/plain; version=0.0.4", .body = std::move(text)});
+  reply->send({.content_type = "text/plain; version=0.0.4", .body = prometheus_text(engine()->state())});
 }
 
 void ApiService::trace(const HttpRequest&, const std::string& scope, const std::shared_ptr<Reply>& reply) {
@@ -476,130 +356,22 @@ void ApiService::report(const HttpRequest&, const std::string&, const std::share
   const fs::path& file = options_.report;
   if (!fs::is_regular_file(file)) throw Refusal(404, "this model has no report; qtf compress writes one");
   // A page of its own, which may run its own script and reach nothing.
-  reply->send(
-      {.content_type = "text/html; charset=utf-8",
-       .body = read_file(file),
-       .headers = {{"Content-Security-Policy",
-                    "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src "
-                    "'unsafe-inline'; img-src data:"},
-                   {"X-Content-Type-Options", "nosniff"},
-                   {"Referrer-Policy", "no-referrer"}}});
+  reply->send(file_answer("text/html; charset=utf-8", read_file(file),
+                          "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src "
+                          "'unsafe-inline'; img-src data:"));
 }
 
 void ApiService::audit(const HttpRequest&, const std::string&, const std::shared_ptr<Reply>& reply) {
   const fs::path& file = options_.records;
   if (!fs::is_regular_file(file)) throw Refusal(404, "this model has no records of how it was made");
-  const audit::Verification found = audit::verify(file);
-  Json problems = Json::array();
-  for (const audit::VerifyProblem& problem : found.problems)
-    problems.push_back({{"record", problem.sequence}, {"what", problem.what}});
-  reply->send({.body = Json{{"consistent", found.problems.empty()},
-                            {"records", found.count},
-                            {"root", to_hex(found.root)},
-                            {"problems", problems},
-                            {"verify", audit::verify_command(options_.model_name, found)}}
-                           .dump()});
-}
-
-/// One scheduler for all requests that ask for the same, so that they share passes and prefixes.
-std::shared_ptr<const model::RankScheduler> ApiService::scheduler_of(const CompletionRequest& request,
-                                                                     const model::ModelConfig& config) {
-  if (request.rank_policy.empty() && !request.mean_rank) return nullptr;
-  model::RankOptions options;
-  const int levels = model::level_count(config);
-  if (!request.rank_policy.empty() && levels > 1)
-    options.policy = adapt::parse_rank_policy(request.rank_policy, levels);
-  if (request.mean_rank) options.mean = std::llround(*request.mean_rank * 1e9);
-  const std::string name =
-      fmt::format("{} {} {}", is_parent(request.model), request.rank_policy, options.mean.value_or(-1));
-  const std::lock_guard lock(mutex_);
-  constexpr size_t kMostSchedulers = 256;  // callers choose the names
-  if (schedulers_.size() >= kMostSchedulers) schedulers_.clear();
-  auto& scheduler = schedulers_[name];
-  if (!scheduler) {
-    try {
-      scheduler = std::make_shared<model::RankScheduler>(config, options);
-    } catch (const InputError& error) {
-      schedulers_.erase(name);
-      throw RequestError("rank_policy", error.what());
-    }
-  }
-  return scheduler;
-}
-
-namespace {
-
-/// A number that must be above 0, as whole units of 1/`unit`; 0: it was not given.
-int64_t budget_units(const std::optional<double>& asked, double unit, const char* name) {
-  if (!asked) return 0;
-  const int64_t units = std::llround(*asked * unit);
-  if (units < 1) throw RequestError(name, fmt::format("{} must be above 0, got {}", name, *asked));
-  return units;
-}
-
-/// A policy that budgets drive: the one asked for, or the model's own.
-std::shared_ptr<model::RankScheduler> driven_scheduler(const CompletionRequest& request,
-                                                       const model::ModelConfig& config, const char* budget) {
-  model::RankOptions options;
-  try {
-    options.policy = request.rank_policy.empty()
-                         ? model::own_policy(config)
-                         : adapt::parse_rank_policy(request.rank_policy, model::level_count(config));
-    if (options.policy.signal == adapt::RankSignal::fixed)
-      throw_input_error(budget,
-                        "drives the mean rank of a policy, which fixed levels have not; give another "
-                        "rank_policy");
-    if (request.mean_rank) options.mean = std::llround(*request.mean_rank * 1e9);
-    return std::make_shared<model::RankScheduler>(config, options);
-  } catch (const InputError& error) {
-    throw RequestError(request.rank_policy.empty() ? budget : "rank_policy", error.what());
-  }
-}
-
-}  // namespace
-
-Job ApiService::job_of(const CompletionRequest& request, Endpoint endpoint, const Engine& engine) {
-  const model::ModelConfig& config = engine.model().config();
-  Job job;
-  job.prompt = prompt_tokens(request, endpoint, engine);
-  job.options.sampling = request.sampling;
-  job.options.stop = request.stop;
-  if (endpoint == Endpoint::chat)
-    job.options.stop.insert(job.options.stop.end(), chat_stops().begin(), chat_stops().end());
-  constexpr int64_t kUsualTokens = 16;  // OpenAI's
-  const int64_t room = config.context - static_cast<int64_t>(job.prompt.size());
-  job.options.tokens = request.max_tokens > 0       ? request.max_tokens
-                       : endpoint == Endpoint::chat ? std::max<int64_t>(kUsualTokens, room)
-                                                    : kUsualTokens;
-  const int levels = model::level_count(config);
-  if (request.level > levels) {
-    throw RequestError("level", fmt::format("level must be 0 (the largest) to {} for this model, got {}",
-                                            levels, request.level));
-  }
-  job.level = request.level == levels ? 0 : static_cast<int>(request.level);  // one name: they share passes
-  job.budgets = {budget_units(request.max_latency_ms, 1e6, "max_latency_ms"),
-                 budget_units(request.max_energy_per_query, 1e9, "max_energy_per_query")};
-  if (job.budgets.energy_nj > 0 && engine.state().energy_tier.empty())
-    throw RequestError("max_energy_per_query",
-                       "this server has no energy meter; ask for max_latency_ms instead");
-  if (job.budgets.any()) {
-    job.driven = driven_scheduler(request, config,
-                                  job.budgets.token_ns > 0 ? "max_latency_ms" : "max_energy_per_query");
-    job.scheduler = job.driven;
-  } else {
-    job.scheduler = scheduler_of(request, config);
-  }
-  job.logprobs = request.logprobs;
-  job.top = request.top_logprobs;
-  job.echo = request.echo && request.logprobs;
-  return job;
+  reply->send({.body = records_facts(file, options_.model_name).dump()});
 }
 
 void ApiService::complete(const HttpRequest& request, Endpoint endpoint, const std::string& scope,
                           const std::shared_ptr<Reply>& reply) {
   CompletionRequest asked = parse_completion(request.body, endpoint);
-  const std::shared_ptr<Engine> engine = this->engine(asked.model);
-  const Job job = job_of(asked, endpoint, *engine);
+  const auto [engine, schedulers] = served(asked.model);
+  const Job job = make_job(asked, endpoint, *engine, *schedulers);
   const int64_t texts = asked.n;
   const AnswerHead head{endpoint, random_id(endpoint == Endpoint::chat ? "chatcmpl-" : "cmpl-"),
                         is_parent(asked.model) ? options_.parent_name : options_.model_name,

@@ -351,21 +351,12 @@ std::string field_range(const Field& field) {
 }
 
 CompletionRequest parse_completion(std::string_view body, Endpoint endpoint) {
-  const auto shallow = [](int depth, json::parse_event_t, json&) {
-    if (depth > 16) throw RequestError({}, "the body is nested too deeply");
-    return true;
-  };
-  const json given = json::parse(body, shallow, /*allow_exceptions=*/false);
-  if (!given.is_object()) throw RequestError({}, "the body must be a JSON object");
+  const json given = parse_object(body);
   CompletionRequest request;
   for (const auto& [name, value] : given.items()) {
     const auto* field = std::ranges::find_if(
         kFields, [&, &wanted = name](const Field& f) { return f.name == wanted && stands_in(f, endpoint); });
-    if (field == std::end(kFields)) {
-      const std::string shown = name.substr(0, 80);
-      throw RequestError(shown, fmt::format("there is no field \"{}\" here{} (docs/api.md lists them)", shown,
-                                            did_you_mean(shown, field_names(endpoint))));
-    }
+    if (field == std::end(kFields)) refuse_field(name, field_names(endpoint));
     read_field(*field, value, request);
   }
   for (const Field& field : kFields) {

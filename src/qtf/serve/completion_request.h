@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "qtf/base/error.h"
 #include "qtf/model/sampler.h"
+#include "qtf/serve/request_body.h"
 
 namespace qtf::serve {
 
@@ -41,17 +41,6 @@ struct CompletionRequest {
   std::optional<double> mean_rank;
   std::optional<double> max_latency_ms;        ///< of a token
   std::optional<double> max_energy_per_query;  ///< joules
-};
-
-/// A request that cannot be answered, for the error object of the answer.
-class RequestError : public InputError {
- public:
-  RequestError(std::string_view parameter, const std::string& message)
-      : InputError(message), parameter_(parameter) {}
-  const std::string& parameter() const { return parameter_; }
-
- private:
-  std::string parameter_;
 };
 
 /// How a field's value is read.

@@ -317,7 +317,9 @@ class Engine::Loop {
   void draw(Draw& draw, Matrix<float> entropy, double ms) const {
     Active& sequence = *draw.sequence;
     Written& written = draw.written;
-    written.trace = trace(sequence, entropy, draw.row, ms);
+    const int64_t begin =
+        static_cast<int64_t>(sequence.text.history().size()) - sequence.text.cache().length();
+    written.trace = {sequence.text.trace(entropy, draw.row), begin, ms};
     try {
       auto drawn = sequence.text.draw(draw.logits);
       written.token = drawn.token;
@@ -348,21 +350,6 @@ class Engine::Loop {
       state_.routed_tokens += written.trace.routed;
     }
     if (listener.on_token) listener.on_token(std::move(written));
-  }
-
-  Trace trace(const Active& sequence, Matrix<float> entropy, int64_t row, double ms) const {
-    const nn::KvCache<float>& cache = sequence.text.cache();
-    Trace trace;
-    trace.position = cache.length() - 1;
-    trace.begin = static_cast<int64_t>(sequence.text.history().size()) - cache.length();
-    for (int64_t layer = 0; layer < entropy.rows; ++layer) {
-      trace.entropies.push_back(entropy.row(layer)[row]);
-      trace.levels.push_back(cache.level(layer, trace.position));
-    }
-    if (loaded_.model->quantum())
-      trace.routed = cache.routed_before(trace.position + 1) > cache.routed_before(trace.position);
-    trace.ms = ms;
-    return trace;
   }
 
   /// Ends the sequences that are finished, failed or cancelled.

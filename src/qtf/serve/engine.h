@@ -26,13 +26,9 @@ struct TokenProbability {
 };
 
 /// What the model decided while it read a token.
-struct Trace {
-  int64_t position = 0;          ///< in the sequence
-  int64_t begin = 0;             ///< token of the text, prompt included, at which the sequence begins
-  std::vector<float> entropies;  ///< of attention, a layer each, in [0, 1]
-  std::vector<uint8_t> levels;   ///< nested levels, a layer each; 0: none was chosen
-  bool routed = false;           ///< through the quantum layer
-  double ms = 0;                 ///< of the pass that wrote the token
+struct Trace : model::TokenTrace {
+  int64_t begin = 0;  ///< token of the text, prompt included, at which the sequence begins
+  double ms = 0;      ///< of the pass that wrote the token
 };
 
 /// One token written.

@@ -13,7 +13,7 @@
 #include "qtf/explain/page.h"
 #include "qtf/explain/token_decisions.h"
 #include "qtf/serve/answers.h"
-#include "qtf/serve/completion_request.h"
+#include "qtf/serve/request_body.h"
 
 namespace qtf::serve {
 
@@ -53,13 +53,10 @@ std::string why_nothing(const RecentText& text, const model::ModelConfig& config
 }  // namespace
 
 WhyRequest parse_why(std::string_view body) {
-  const json parsed = json::parse(body, nullptr, false);
-  if (!parsed.is_object()) throw RequestError("", "the body must be a JSON object");
+  const json parsed = parse_object(body);
   constexpr std::array<std::string_view, 4> kNames = {"id", "index", "token", "explainer"};
   for (const auto& [name, value] : parsed.items())
-    if (std::ranges::find(kNames, name) == kNames.end())
-      throw RequestError(name.substr(0, 100), fmt::format("there is no field \"{}\"; there are {}",
-                                                          name.substr(0, 100), fmt::join(kNames, ", ")));
+    if (std::ranges::find(kNames, name) == kNames.end()) refuse_field(name, kNames);
   WhyRequest request;
   request.id = text_of(parsed, "id", "");
   if (request.id.empty()) throw RequestError("id", "id is missing: that of the answer");
