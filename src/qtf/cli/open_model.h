@@ -14,7 +14,7 @@ namespace qtf::cli {
 /// tokenizer.
 model::LoadedModel open_model(const std::string& path, std::string_view place);
 
-/// How a model's folder or a file is called: the last name of its path, whether that is "chain/", "." or "../x".
+/// How a model is called: the last name of its path, whether that is "chain/", "." or "../x".
 std::string name_of(const std::filesystem::path& path);
 
 /// --level, which read_level() reads.
