@@ -26,7 +26,7 @@ def parse():
     parser.add_argument("--text", required=True, help="to evaluate")
     parser.add_argument("--qtf", default=os.path.join(ROOT, "build", "release", "bin", "qtf"))
     parser.add_argument("--rounds", type=int, default=5, help="runs a side (%(default)s)")
-    parser.add_argument("--tokens", type=int, default=20000, help="to generate (%(default)s)")
+    parser.add_argument("--tokens", type=int, default=100000, help="to generate (%(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", help="file to save the figures in, with machine and commit")
     return parser.parse_args()

@@ -21,7 +21,7 @@
 
 // Every x86-64 processor since 2009 has SSE4.2. A version of every kernel for older ones, with emulated
 // vectors, took a quarter of the compile time; other processors without vectors still get one.
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(QTF_ONE_INSTRUCTION_SET)
 #define HWY_BASELINE_TARGETS HWY_SSE4
 #endif
 
