@@ -18,6 +18,7 @@ namespace {
 // No model comes near; products of two such stay far within 64 bits.
 constexpr uint32_t kMost = 1u << 24;
 constexpr uint64_t kMostCached = uint64_t{1} << 40;
+constexpr int64_t kMostStanding = int64_t{1} << 61;  // sums of two do not overflow
 
 }  // namespace
 
@@ -207,6 +208,8 @@ class FileCheck {
       if (policy.blocks.count == 0) continue;
       if (policy.mean == 0 || policy.mean % kMeanStep != 0 || policy.mean > kMeans * kMeanStep)
         return bad("a policy's mean rank is %u %%", policy.mean);
+      if (policy.hysteresis < 0 || policy.hysteresis > kMostStanding)
+        return bad("a policy's hysteresis is no share");
       if (!has<BlockRanks>(policy.blocks, header().layers, "a policy")) return false;
       for (uint32_t i = 0; i < header().layers; ++i)
         if (!ranks_fit(file_.at<BlockRanks>(policy.blocks)[i], &policy != header().policies)) return false;
@@ -221,6 +224,10 @@ class FileCheck {
         !has_any<int64_t>(ranks.quantiles, "a policy's quantiles") ||
         !has<int64_t>(ranks.gate, gated ? uint64_t{h.width} + 2 : 0, "a policy's gate"))
       return false;
+    const auto* thresholds = file_.at<int64_t>(ranks.thresholds);
+    for (uint64_t i = 0; i < ranks.thresholds.count; ++i)
+      if (thresholds[i] < -kMostStanding || thresholds[i] > kMostStanding)
+        return bad("a policy's threshold is out of reach");
     const auto* quantiles = file_.at<int64_t>(ranks.quantiles);
     if (ranks.quantiles.count < 2 || quantiles[0] < 0) return bad("a policy's quantiles are too few");
     for (uint64_t i = 1; i < ranks.quantiles.count; ++i)

@@ -6,7 +6,13 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const qtf::AlignedVector<uint8_t> file(data, data + size);
-  const qtf_edge_options options = {sizeof(qtf_edge_options), 0, 0, 0, 0, 0, 16};
+  qtf_edge_model model = {};
+  model.size = sizeof model;
+  if (qtf_edge_describe(file.data(), file.size(), &model, nullptr) != QTF_EDGE_OK) return 0;
+  const uint32_t policy = model.policies & 1U << QTF_EDGE_GATE ? QTF_EDGE_GATE
+                          : model.policies                     ? QTF_EDGE_ENTROPY
+                                                               : QTF_EDGE_FIXED;
+  const qtf_edge_options options = {sizeof(qtf_edge_options), 0, 0, 0, policy, 0, 16};
   size_t room = 0;
   constexpr size_t kMostRoom = 1 << 26;
   if (qtf_edge_room(file.data(), file.size(), &options, &room, nullptr) != QTF_EDGE_OK || room > kMostRoom)
@@ -15,8 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   qtf_edge* session = nullptr;
   if (qtf_edge_open(file.data(), file.size(), &options, arena.data(), room, &session, nullptr) != QTF_EDGE_OK)
     return 0;
-  const int32_t tokens[] = {0, 1};
-  qtf_edge_feed(session, tokens, 2);
+  const int32_t tokens[] = {0, 1, 0, 0};
+  qtf_edge_feed(session, tokens, 4);
   int32_t ids[16];
   size_t count = 0;
   qtf_edge_encode(session, "a bc\n\xC3\xA9", 7, ids, 16, &count);
