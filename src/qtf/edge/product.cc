@@ -1,7 +1,6 @@
 #include "qtf/edge/product.h"
 
-#include <algorithm>
-#include <cstring>
+#include <type_traits>
 
 #include "qtf/kernels/gemm_columns.h"
 #include "qtf/kernels/quantized.h"
@@ -18,55 +17,53 @@ struct Sizes {
   int64_t rows, columns, depth;
 };
 
+/// f(Code()) of how a matrix' numbers are coded; f(float()) of those that are not.
+template <class F>
+void by_type(NumberType type, const F& f) {
+  switch (type) {
+    case NumberType::f32:
+      return f(float());
+    case NumberType::f16:
+      return f(kernels::Float16());
+    case NumberType::int8:
+      return f(kernels::Int8());
+    case NumberType::int4:
+      return f(kernels::Int4());
+  }
+}
+
+kernels::QuantizedPanels panels_of(const File& file, const Matrix& b) {
+  return {.panels = file.at<uint8_t>(b.bytes),
+          .packed_k = b.rows,
+          .block = b.block,
+          .first = 0,
+          .width = kPanelWidth};
+}
+
 /// C = A·B[:depth, :columns], or C += …
 void multiply(const File& file, const Matrix& b, const Sizes& n, const float* a, int64_t lda, float* c,
               int64_t ldc, bool accumulate) {
-  const auto by = [&]<class Code>(Code) {
-    const kernels::QuantizedPanels panels{.panels = file.at<uint8_t>(b.bytes),
-                                          .packed_k = b.rows,
-                                          .block = b.block,
-                                          .first = 0,
-                                          .width = kPanelWidth};
-    kernels::quantized_columns<Code>(n.rows, 0, n.columns, n.depth, a, lda, panels, c, ldc, accumulate);
-  };
-  switch (b.type) {
-    case NumberType::f32:
-      return kernels::gemm_columns<float>(n.rows, 0, n.columns, n.depth, a, lda, file.at<float>(b.bytes),
-                                          b.rows, c, ldc, accumulate, kPanelWidth);
-    case NumberType::f16:
-      return by(kernels::Float16());
-    case NumberType::int8:
-      return by(kernels::Int8());
-    case NumberType::int4:
-      return by(kernels::Int4());
-  }
+  by_type(b.type, [&]<class Code>(Code) {
+    if constexpr (std::is_same_v<Code, float>)
+      kernels::gemm_columns<float>(n.rows, 0, n.columns, n.depth, a, lda, file.at<float>(b.bytes), b.rows, c,
+                                   ldc, accumulate, kPanelWidth);
+    else
+      kernels::quantized_columns<Code>(n.rows, 0, n.columns, n.depth, a, lda, panels_of(file, b), c, ldc,
+                                       accumulate);
+  });
 }
 
 /// to[depth] = B[:depth, column].
 void read_column(const File& file, const Matrix& b, int64_t column, int64_t depth, float* to) {
-  const auto by = [&]<class Code>(Code) {
-    kernels::quantized_column<Code>(column, depth,
-                                    {.panels = file.at<uint8_t>(b.bytes),
-                                     .packed_k = b.rows,
-                                     .block = b.block,
-                                     .first = 0,
-                                     .width = kPanelWidth},
-                                    to);
-  };
-  switch (b.type) {
-    case NumberType::f32: {
+  by_type(b.type, [&]<class Code>(Code) {
+    if constexpr (std::is_same_v<Code, float>) {
       const float* from =
           file.at<float>(b.bytes) + column / kPanelWidth * kPanelWidth * b.rows + column % kPanelWidth;
       for (int64_t p = 0; p < depth; ++p) to[p] = from[p * kPanelWidth];
-      return;
+    } else {
+      kernels::quantized_column<Code>(column, depth, panels_of(file, b), to);
     }
-    case NumberType::f16:
-      return by(kernels::Float16());
-    case NumberType::int8:
-      return by(kernels::Int8());
-    case NumberType::int4:
-      return by(kernels::Int4());
-  }
+  });
 }
 
 /// The first product of a chain with pivots, z[rows, rank] = x·Vᵀ: block after block, the pivots' inputs
