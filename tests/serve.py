@@ -1,21 +1,25 @@
 #!/usr/bin/python3
 """Runs `qtf serve` as a user would and talks to it over HTTP: tests/serve.py QTF MODEL
 
-Start and address, texts whole and streamed by many callers at once with the same answers as one, keys, a reload by
-SIGHUP, an end by SIGTERM that finishes what was begun, and refusals to start. Python's standard library only; all
+Start and address, texts whole and streamed by many callers at once with the same answers as one, keys, TLS, a reload
+by SIGHUP, an end by SIGTERM that finishes what was begun, refusals to start, and README's calls with curl. Python's standard library only; all
 traffic stays on this machine."""
 import concurrent.futures
 import http.client
 import json
 import os
 import re
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
 QTF, MODEL = "", ""
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 KEY = "a key of this test"
 
 
@@ -27,7 +31,7 @@ class Server:
         self.process = subprocess.Popen([QTF, "serve", MODEL, "--port", "0", *options], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
         line = self.process.stdout.readline()
-        found = re.fullmatch(r"serving at http://127\.0\.0\.1:(\d+)\n", line)
+        found = re.fullmatch(r"serving at https?://127\.0\.0\.1:(\d+)\n", line)
         if not found:
             raise AssertionError(f"it said {line!r}: {self.process.stderr.read()}")
         self.ready_seconds = time.monotonic() - self.started
@@ -88,6 +92,47 @@ class Serve(unittest.TestCase):
             self.assertEqual(server.call("GET", "/v1/models", None, {"Authorization": "Bearer no"})[0], 401)
             good = {"Authorization": f"Bearer {KEY.replace(' ', '-')}"}
             self.assertEqual(server.call("GET", "/v1/models", None, good)[0], 200)
+
+    @unittest.skipUnless(shutil.which("openssl"), "skipped: openssl is missing")
+    def test_speaks_tls_only_where_it_has_a_certificate(self):
+        with tempfile.TemporaryDirectory() as folder:
+            key, certificate = os.path.join(folder, "key.pem"), os.path.join(folder, "certificate.pem")
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out",
+                            certificate, "-days", "2", "-subj", "/CN=localhost", "-addext",
+                            "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+            with Server("--certificate", certificate, "--certificate-key", key) as server:
+                trusting = ssl.create_default_context(cafile=certificate)
+                connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=trusting)
+                connection.request("POST", "/v1/completions", json.dumps({"prompt": "The ", "max_tokens": 8}),
+                                   {"Content-Type": "application/json"})
+                answer = json.loads(connection.getresponse().read())
+                self.assertEqual(answer["usage"]["completion_tokens"], 8)
+                connection.close()
+                with self.assertRaises(ssl.SSLCertVerificationError):
+                    http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60,
+                                                context=ssl.create_default_context()).request("GET", "/health")
+                with self.assertRaises((http.client.HTTPException, OSError)):
+                    server.call("GET", "/health")
+
+    @unittest.skipUnless(shutil.which("curl"), "skipped: curl is missing")
+    def test_readmes_calls_with_curl(self):
+        with open(os.path.join(ROOT, "README.md")) as file:
+            calls = [line.strip() for line in file if line.startswith("curl ")]
+        self.assertGreaterEqual(len(calls), 3)
+        with Server() as server:
+            for call in calls:
+                done = subprocess.run(["bash", "-c", call.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")],
+                                      capture_output=True, text=True, timeout=60)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                if '"stream": true' in call:
+                    lines = [line[6:] for line in done.stdout.split("\n\n") if line]
+                    self.assertEqual(lines[-1], "[DONE]", call)
+                    text = "".join(json.loads(line)["choices"][0]["delta"].get("content", "") for line in lines[:-1])
+                else:
+                    answer = json.loads(done.stdout)
+                    self.assertNotIn("error", answer, call)
+                    text = answer["choices"][0]["text"]
+                self.assertTrue(text.strip(), call)
 
     def test_opens_the_model_again(self):
         with Server() as server:
