@@ -68,8 +68,7 @@ double Stepper::worker_pass(int worker, const StepInput& input) {
     const model::TokenBatch part{batch.inputs.subspan(begin, count), batch.targets.subspan(begin, count),
                                  sequences, batch.length};
     model::StepOptions options;
-    const int64_t whole = input.all_sequences ? input.all_sequences : batch.sequences;
-    options.gradient_scale = 1.0 / static_cast<double>(whole * batch.length);
+    options.gradient_scale = 1.0 / static_cast<double>(input.sequences() * batch.length);
     options.dropout = {input.dropout, input.dropout_key, (input.first_sequence + first) * batch.length};
     options.distilled_levels = input.distilled_levels;
     options.scheduler = input.scheduler;
@@ -123,8 +122,7 @@ double Stepper::compute_gradients(const StepInput& input) {
   for (double n : nats_) nats += n;
   if (ranks_) ranks_->sum(std::span(&nats, 1));
   collect_samples();
-  const int64_t sequences = input.all_sequences ? input.all_sequences : input.batch.sequences;
-  return nats / static_cast<double>(sequences * input.batch.length);
+  return nats / static_cast<double>(input.sequences() * input.batch.length);
 }
 
 /// Workers' samples in their order, then ranks' in theirs. All meetings of a step lie before its update, so

@@ -24,6 +24,9 @@ struct StepInput {
   const model::RankScheduler* scheduler = nullptr;  ///< a policy that the model learns under, beside these
   bool in_turns = false;                            ///< the levels share the sequences (model::StepOptions)
   model::Teacher<float> teacher;
+
+  /// Of the whole batch, all ranks' parts.
+  int64_t sequences() const { return all_sequences ? all_sequences : batch.sequences; }
 };
 
 /// The sandwich of nested training beside the largest level: the smallest level and, where there are more
@@ -31,11 +34,12 @@ struct StepInput {
 /// a model without levels.
 std::vector<int> sandwich_levels(const model::ModelConfig& config, uint64_t seed, int64_t step);
 
+/// What a step measured of the whole batch: the same on every rank.
 struct StepResult {
   double nats_per_token = 0;  ///< of the text; of the teacher's divergence where its weight is 1
   double gradient_norm = 0;
   double routed_share = 0;  ///< of the step's tokens, with a quantum layer
-};                          // all of the whole batch, the same on every rank
+};
 
 /// Tokens that a worker passes at once: as fast as more (measured at widths 128 and 256), in less memory.
 constexpr int64_t kMicroRows = 512;
