@@ -81,22 +81,17 @@ void run_convert(const Arguments& arguments, const Streams& streams) {
   std::vector<std::string> notes;
   if (!loaded.tokenizer) notes.push_back(fmt::format("no tokenizer was read: {}", loaded.tokenizer_problem));
   const model::ModelConfig& config = loaded.model->config();
-  const bool for_others = format.load != nullptr;  // an edge file's own notes say what becomes of a model
-  if (!dense && config.quantum && for_others)
-    notes.push_back("the quantum layer stays, which only qtf reads; --dense leaves it out");
   if (dense && (config.quantum || !config.shapes.empty())) {
     model::DenseModel multiplied = model::make_dense(*loaded.model, level);
     loaded.model = std::move(multiplied.model);
     notes.insert(notes.end(), multiplied.dropped.begin(), multiplied.dropped.end());
-  } else if (!config.shapes.empty() && for_others) {
-    notes.push_back("the tensor trains stay, which only qtf reads; --dense multiplies them out for others");
   }
   Cleanup cleanup(destination);
   const auto lacks = format.save(destination, *loaded.model, loaded.tokenizer.get(), type);
   cleanup.keep();
   notes.insert(notes.end(), lacks.begin(), lacks.end());
 
-  const model::QuantizedWeights* codes = for_others ? nullptr : loaded.model->codes();
+  const model::QuantizedWeights* codes = format.keeps_codes ? loaded.model->codes() : nullptr;
   streams.out << fmt::format("{}: {} with {} parameters in {}, {}\n", destination.string(), format.name,
                              format_count(model::parameter_count(loaded.model->config())),
                              codes ? model::to_string(codes->coding) : std::string(io::info(type).name),

@@ -12,6 +12,7 @@
 #include "qtf/kernels/rope.h"
 #include "qtf/kernels/softmax.h"
 #include "qtf/kernels/vector.h"
+#include "qtf/nn/attention_entropy.h"
 
 namespace qtf::edge {
 
@@ -205,12 +206,8 @@ void Decoder::attend(uint32_t layer, int64_t rows, const float* qkv, float* atte
                                    out, width, false, nullptr);
     }
   }
-  // As nn/attention.h's attention_entropy().
-  for (int64_t i = 0; entropies_ && i < rows; ++i) {
-    const int64_t position = length_ + i;
-    const float most = static_cast<float>(h.heads) * std::log(static_cast<float>(position + 1));
-    entropies_[i] = position == 0 ? 1.0F : std::clamp(entropies_[i] / most, 0.0F, 1.0F);
-  }
+  for (int64_t i = 0; entropies_ && i < rows; ++i)
+    entropies_[i] = nn::attention_entropy(entropies_[i], h.heads, length_ + i);
 }
 
 }  // namespace qtf::edge

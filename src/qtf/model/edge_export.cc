@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <tuple>
 
 #include "qtf/base/error.h"
@@ -54,7 +53,7 @@ class EdgeWriter {
 
   EdgeFile& file() { return file_; }
   /// Maps that became dense.
-  const std::vector<std::string>& multiplied_out() const { return multiplied_out_; }
+  int multiplied_out() const { return multiplied_out_; }
 
  private:
   static uint32_t natural(int64_t value) { return static_cast<uint32_t>(value); }
@@ -136,7 +135,7 @@ class EdgeWriter {
     std::vector<float> w(static_cast<size_t>(out * in));
     Arena scratch;
     tt::make_linear_map<float>(map.shape)->to_dense(cores(index), w.data(), 0, scratch);
-    if (map.shape.kind != tt::ShapeKind::dense) multiplied_out_.push_back(map.spec.name);
+    multiplied_out_ += map.shape.kind != tt::ShapeKind::dense;
     add_matrix(w.data(), out, in, map.spec.name);
   }
 
@@ -172,11 +171,7 @@ class EdgeWriter {
     }
     if (index != 0) return;
     to.gathers = natural(static_cast<int64_t>(matrices_.size()));
-    const ConstMatrix<float> transposed = ConstMatrix<float>(v, rank, shape.in).transposed();
-    std::vector<float> columns;
-    for (int64_t i = 0; i < shape.in; ++i)
-      for (int64_t r = 0; r < rank; ++r) columns.push_back(transposed(i, r));
-    add_matrix(columns.data(), shape.in, rank, map.spec.name, true);
+    add_floats({v, rank, shape.in});
   }
 
   const float* cores(size_t index) const {
@@ -187,26 +182,29 @@ class EdgeWriter {
   }
 
   /// B = Wᵀ of W[out, in] in panels.
-  void add_matrix(const float* w, int64_t out, int64_t in, const std::string& name, bool as_floats = false) {
-    if (halves_ && !as_floats) {
-      std::vector<uint16_t> halves(static_cast<size_t>(out * in));
-      for (size_t i = 0; i < halves.size(); ++i) {
-        halves[i] = half_from_float(w[i]);
-        if (!std::isfinite(float_from_half(halves[i])))
-          throw_input_error("convert", "{} holds {}, beyond what F16 can; use --type f32", name, w[i]);
-      }
-      return add_codes<kernels::Float16>(edge::NumberType::f16, out, in, 0,
-                                         reinterpret_cast<const uint8_t*>(halves.data()), nullptr);
+  void add_matrix(const float* w, int64_t out, int64_t in, const std::string& name) {
+    if (!halves_) return add_floats(ConstMatrix<float>(w, out, in).transposed());
+    std::vector<uint16_t> halves(static_cast<size_t>(out * in));
+    for (size_t i = 0; i < halves.size(); ++i) {
+      halves[i] = half_from_float(w[i]);
+      if (!std::isfinite(float_from_half(halves[i])))
+        throw_input_error("convert", "{} holds {}, beyond what F16 can; use --type f32", name, w[i]);
     }
-    std::vector<float> panels(
-        static_cast<size_t>((out + edge::kPanelWidth - 1) / edge::kPanelWidth * edge::kPanelWidth * in));
-    for (int64_t j = 0; j < out; ++j) {
-      float* panel = panels.data() + j / edge::kPanelWidth * edge::kPanelWidth * in + j % edge::kPanelWidth;
-      for (int64_t p = 0; p < in; ++p) panel[p * edge::kPanelWidth] = w[j * in + p];
+    add_codes<kernels::Float16>(edge::NumberType::f16, out, in, 0,
+                                reinterpret_cast<const uint8_t*>(halves.data()), nullptr);
+  }
+
+  /// B[rows, cols] in panels.
+  void add_floats(ConstMatrix<float> b) {
+    constexpr int64_t kWidth = edge::kPanelWidth;
+    std::vector<float> panels(static_cast<size_t>((b.cols + kWidth - 1) / kWidth * kWidth * b.rows));
+    for (int64_t j = 0; j < b.cols; ++j) {
+      float* panel = panels.data() + j / kWidth * kWidth * b.rows + j % kWidth;
+      for (int64_t p = 0; p < b.rows; ++p) panel[p * kWidth] = b(p, j);
     }
     matrices_.push_back(
-        {natural(in), natural(out), edge::NumberType::f32, 0,
-         file_.add(std::span(reinterpret_cast<const char*>(panels.data()), panels.size() * 4))});
+        {natural(b.rows), natural(b.cols), edge::NumberType::f32, 0,
+         file_.add(std::span(reinterpret_cast<const char*>(panels.data()), panels.size() * sizeof(float)))});
   }
 
   void add_matrix(const QuantizedMatrix& w) {
@@ -236,7 +234,7 @@ class EdgeWriter {
   EdgeFile file_;
   std::vector<edge::Matrix> matrices_;
   std::vector<edge::Map> maps_;
-  std::vector<std::string> multiplied_out_;
+  int multiplied_out_ = 0;
 };
 
 }  // namespace
@@ -253,10 +251,10 @@ std::vector<std::string> save_edge(const std::filesystem::path& path, const Tran
                     adapt::info(policy->signal).name));
   if (model.config().quantum)
     notes.push_back("the quantum layer is left out: the edge library has no circuit simulator");
-  if (!writer.multiplied_out().empty())
+  if (writer.multiplied_out() > 0)
     notes.push_back(
         fmt::format("{} maps became the matrices that they multiply out to (only chains stay as they are)",
-                    writer.multiplied_out().size()));
+                    writer.multiplied_out()));
   if (tokenizer) {
     if (const std::string problem =
             add_edge_tokenizer(*tokenizer, model.config().vocabulary, writer.file(), header);

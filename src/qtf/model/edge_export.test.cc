@@ -141,9 +141,8 @@ TEST_F(EdgeExport, CodesStayCodes) {
   for (const char* name : {"llama", "gpt2", "llama_chain", "llama_levels"}) {
     for (const char* type : {"f16", "int8", "int4"}) {
       SCOPED_TRACE(fmt::format("{} in {}", name, type));
-      const auto small = std::find_if(small_models().begin(), small_models().end(),
-                                      [&](const SmallModel& one) { return one.name == name; });
-      Transformer<float> model(small_config(*small));
+      const SmallModel& small = small_model(name);
+      Transformer<float> model(small_config(small));
       randomise(model);
       model.prepare(tt::Use::inference, pool_);
       const EdgeBytes floats(model);
@@ -194,9 +193,8 @@ TEST_F(EdgeExport, PoliciesPickTheLevelsThatTheModelsDo) {
   for (const adapt::RankSignal signal : {adapt::RankSignal::entropy, adapt::RankSignal::gate}) {
     for (const int64_t hysteresis : {int64_t{0}, adapt::kUnit / 20}) {
       SCOPED_TRACE(fmt::format("{}, hysteresis {}", adapt::info(signal).name, hysteresis));
-      const auto small = std::find_if(small_models().begin(), small_models().end(),
-                                      [](const SmallModel& one) { return one.name == "llama_levels"; });
-      Transformer<float> bare(small_config(*small));
+      const SmallModel& small = small_model("llama_levels");
+      Transformer<float> bare(small_config(small));
       randomise(bare);
       bare.prepare(tt::Use::inference, pool_);
       ModelConfig config = bare.config();
@@ -237,11 +235,10 @@ TEST_F(EdgeExport, PoliciesPickTheLevelsThatTheModelsDo) {
 
 TEST_F(EdgeExport, SaysWhatTheFileDoesNotHold) {
   const auto notes_of = [](const char* name) {
-    const auto small = std::find_if(small_models().begin(), small_models().end(),
-                                    [&](const SmallModel& one) { return one.name == name; });
+    const SmallModel& small = small_model(name);
     const auto tokenizer = text::make_byte_tokenizer();
     std::string notes;
-    for (const std::string& note : EdgeBytes(Transformer<float>(small_config(*small)), tokenizer.get()).notes)
+    for (const std::string& note : EdgeBytes(Transformer<float>(small_config(small)), tokenizer.get()).notes)
       notes += note + "\n";
     return notes;
   };
@@ -470,26 +467,6 @@ TEST_F(EdgeSessions, DamagedFilesAreToldOrRunWithoutHarm) {
   EXPECT_GT(refused, static_cast<int>(places.size()));
 }
 
-/// Sentences of made-up words, some frequent.
-std::string syllables(int sentences) {
-  static const char* kSyllables[] = {"ta", "ri", "mo", "lek", "su",  "vor",
-                                     "ni", "pa", "el", "don", "qui", "sha"};
-  const Random random{.seed = 7};
-  std::string text;
-  uint64_t draw = 0;
-  for (int s = 0; s < sentences; ++s) {
-    for (int word = 0; word < 8; ++word) {
-      if (word > 0) text += ' ';
-      for (uint64_t left = 1 + random.below(draw++, 4); left > 0; --left) {
-        const double u = random.uniform(draw++);
-        text += kSyllables[static_cast<size_t>(u * u * 12)];
-      }
-    }
-    text += " <unk>.\n";
-  }
-  return text;
-}
-
 class EdgeTokenizer : public testing::Test {
  protected:
   /// Ids of the library's and of the edge's, of nasty and of ordinary texts, at the begin and behind other
@@ -502,7 +479,7 @@ class EdgeTokenizer : public testing::Test {
     EdgeSession session(file, edge_options(0, 0, 1 << 16));
     std::vector<std::string> texts = {
         "",   " ",          "  ",       "\n",    "\n\n a",        " a",
-        "a ", "  ta  ri  ", "tari\nmo", "<unk>", "x<unk>y <unk>", syllables(40)};
+        "a ", "  ta  ri  ", "tari\nmo", "<unk>", "x<unk>y <unk>", text::made_up_text(40, " <unk>")};
     for (uint64_t seed = 0; seed < 200; ++seed) texts.push_back(text::random_text(seed, 1 + seed % 60));
     for (const bool behind : {false, true}) {
       const int32_t token = 5;
@@ -532,7 +509,7 @@ class EdgeTokenizer : public testing::Test {
   }
 
   static std::shared_ptr<const text::Tokenizer> trained(text::SentencePieceModel model) {
-    const std::string text = syllables(400);
+    const std::string text = text::made_up_text(400, " <unk>");
     const std::string_view views[] = {text};
     return text::open_sentencepiece(
         text::train_sentencepiece(views, {.vocabulary_size = 400, .model = model}), "test");

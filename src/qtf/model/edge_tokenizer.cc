@@ -1,10 +1,8 @@
 #include "qtf/model/edge_tokenizer.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
 #include <numeric>
-#include <optional>
 #include <vector>
 
 #include "qtf/base/error.h"
@@ -27,28 +25,22 @@ struct Tables {
   std::vector<double> scores;
   std::vector<uint8_t> whole;
   std::vector<uint32_t> byte_tokens;
+
+  std::string_view bytes_of(uint32_t id) const {
+    return std::string_view(bytes).substr(starts[id], starts[id + 1] - starts[id]);
+  }
 };
 
 bool is_text(const Piece& piece) {
   return piece.type == PieceType::normal || piece.type == PieceType::user_defined;
 }
 
-/// Whether a blank or line end in it follows anything but blanks, or a line end is followed by anything: then
-/// words cannot be encoded one by one.
-bool joins_words(std::string_view bytes) {
-  if (bytes.size() < 2) return false;
-  const size_t letters = bytes.find_first_not_of(' ');
-  return bytes.find('\n') != bytes.npos || (letters != bytes.npos && bytes.find(' ', letters) != bytes.npos);
-}
-
-/// Ids of the 256 byte pieces; none if one is missing.
-std::vector<uint32_t> byte_tokens(const Pieces& pieces) {
+/// Which token stands for each byte; none if one is missing.
+std::vector<uint32_t> byte_tokens(const Pieces& pieces, const Tables& tables) {
   std::vector<uint32_t> ids(256, edge::kNone);
-  for (size_t id = 0; id < pieces.pieces.size(); ++id) {
-    const Piece& piece = pieces.pieces[id];
-    if (piece.type != PieceType::byte || piece.text.size() != text::byte_piece(0).size()) continue;
-    ids[std::strtoul(piece.text.c_str() + 3, nullptr, 16) & 0xFF] = static_cast<uint32_t>(id);
-  }
+  for (uint32_t id = 0; id < pieces.pieces.size(); ++id)
+    if (pieces.pieces[id].type == PieceType::byte)
+      ids[static_cast<unsigned char>(tables.bytes_of(id).front())] = id;
   if (std::count(ids.begin(), ids.end(), edge::kNone)) return {};
   return ids;
 }
@@ -64,14 +56,10 @@ void add_pieces(const Pieces& pieces, Tables& tables) {
   // SentencePiece's penalty of what no piece is.
   constexpr float kUnknownPenalty = 10;
   tables.head.unknown_score = static_cast<double>(least - kUnknownPenalty);
-  const auto bytes_of = [&](uint32_t id) {
-    return std::string_view(tables.bytes)
-        .substr(tables.starts[id], tables.starts[id + 1] - tables.starts[id]);
-  };
   for (uint32_t id = 0; id < pieces.pieces.size(); ++id)
-    if (is_text(pieces.pieces[id]) && !bytes_of(id).empty()) tables.order.push_back(id);
+    if (is_text(pieces.pieces[id]) && !tables.bytes_of(id).empty()) tables.order.push_back(id);
   std::sort(tables.order.begin(), tables.order.end(),
-            [&](uint32_t a, uint32_t b) { return bytes_of(a) < bytes_of(b); });
+            [&](uint32_t a, uint32_t b) { return tables.bytes_of(a) < tables.bytes_of(b); });
   for (const uint32_t id : tables.order) {
     const Piece& piece = pieces.pieces[id];
     const bool whole = piece.type == PieceType::user_defined;
@@ -114,16 +102,13 @@ std::string add_edge_tokenizer(const text::Tokenizer& tokenizer, int64_t vocabul
       return error.what();
     }
     if (std::string why = obstacle(pieces); !why.empty()) return why;
-    tables.byte_tokens = byte_tokens(pieces);
+    tables.byte_tokens = byte_tokens(pieces, tables);
     if (tables.byte_tokens.empty()) return "it lacks pieces for single bytes";
     tables.head.kind =
         pieces.kind == Pieces::Kind::unigram ? edge::TokenizerKind::unigram : edge::TokenizerKind::bpe;
     add_pieces(pieces, tables);
-    bool apart = true;
-    for (const uint32_t id : tables.order)
-      apart =
-          apart && !joins_words(std::string_view(tables.bytes)
-                                    .substr(tables.starts[id], tables.starts[id + 1] - tables.starts[id]));
+    const bool apart = std::ranges::none_of(
+        tables.order, [&](uint32_t id) { return text::crosses_words(tables.bytes_of(id)); });
     tables.head.flags = (pieces.add_dummy_prefix ? edge::kDummyPrefix : 0U) |
                         (pieces.remove_extra_whitespaces ? edge::kSqueeze : 0U) |
                         (apart ? edge::kWordsApart : 0U);

@@ -39,8 +39,13 @@ std::vector<std::string> write_folder(const fs::path& path, const Transformer<fl
                           : type == io::TensorType::f16 ? io::DType::f16
                                                         : io::DType::bf16;
   save_folder(path, model, tokenizer, dtype);
-  if (tokenizer) return {};
-  return {"the model has no tokenizer, so the folder has none"};
+  const ModelConfig& config = model.config();
+  std::vector<std::string> notes;
+  if (config.quantum) notes.push_back("the quantum layer stays, which only qtf reads; --dense leaves it out");
+  if (!config.shapes.empty())
+    notes.push_back("the tensor trains stay, which only qtf reads; --dense multiplies them out for others");
+  if (!tokenizer) notes.push_back("the model has no tokenizer, so the folder has none");
+  return notes;
 }
 
 }  // namespace
@@ -82,6 +87,7 @@ std::span<const ModelFormat> model_formats() {
        .extension = ".edge",
        .types = {TensorType::f32, TensorType::f16},
        .dense_only = false,
+       .keeps_codes = true,
        .save = save_edge},
   };
   return kFormats;

@@ -24,6 +24,7 @@ struct ModelFormat {
   std::string_view extension;         ///< what a path to be written ends in; empty: anything else
   std::vector<io::TensorType> types;  ///< that its matrices can be written in; empty: it is only read
   bool dense_only;                    ///< tensor trains must be multiplied out
+  bool keeps_codes = false;  ///< a quantized model's cores are written as their codes, whatever the type
   /// Writes the model; returns what the result lacks, a sentence each.
   std::vector<std::string> (*save)(const std::filesystem::path& path, const Transformer<float>& model,
                                    const text::Tokenizer* tokenizer, io::TensorType type);

@@ -137,18 +137,14 @@ TEST(ModelFormats, ADenseModelIsTheSameFunction) {
 }
 
 TEST(ModelFormats, SaysWhatIsDropped) {
-  const auto named = [](const std::string& name) {
-    return *std::find_if(small_models().begin(), small_models().end(),
-                         [&](const SmallModel& small) { return small.name == name; });
-  };
-  Transformer<float> model(small_config(named("llama_levels")));
+  Transformer<float> model(small_config(small_model("llama_levels")));
   const auto dropped = make_dense(model, 2).dropped;
   ASSERT_EQ(dropped.size(), 2u);
   EXPECT_TRUE(dropped[0].starts_with("7 maps stored as tensor trains: multiplied out, ")) << dropped[0];
   EXPECT_EQ(dropped[1], "nested levels: only level 2 of 4 is kept");
   EXPECT_EQ(make_dense(model).dropped[1], "nested levels: only level 4 of 4 is kept");
 
-  Transformer<float> quantum(small_config(named("llama_quantum")));
+  Transformer<float> quantum(small_config(small_model("llama_quantum")));
   const DenseModel without = make_dense(quantum);
   ASSERT_EQ(without.dropped.size(), 1u);
   EXPECT_TRUE(without.dropped[0].starts_with("the quantum layer of block 1 (")) << without.dropped[0];

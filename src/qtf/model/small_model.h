@@ -1,7 +1,9 @@
 // Small models for the tests of files and generation.
 #pragma once
 
+#include <algorithm>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "qtf/model/transformer.h"
@@ -51,6 +53,11 @@ inline const std::vector<SmallModel>& small_models() {
       {"gpt2_chain", Family::gpt2, {"c_fc=chain:rank=4,out=4x5,in=4x4,outer=3"}},
   };
   return table;
+}
+
+/// A row of the table.
+inline const SmallModel& small_model(std::string_view name) {
+  return *std::ranges::find(small_models(), name, &SmallModel::name);
 }
 
 /// 257 tokens as the byte tokenizer has, width 16, 2 layers, a context of 24.

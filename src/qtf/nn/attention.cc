@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "qtf/kernels/softmax.h"
+#include "qtf/nn/attention_entropy.h"
 #include "qtf/tensor/gemm.h"
 
 namespace qtf::nn {
@@ -46,11 +47,9 @@ void attention_forward(ConstMatrix<T> q, ConstMatrix<T> keys_t, ConstMatrix<T> v
 
 template <class T>
 T attention_entropy(const T* heads, int64_t count, int64_t stride, int64_t position) {
-  if (position == 0) return T{1};
   T sum = 0;
   for (int64_t h = 0; h < count; ++h) sum += heads[h * stride];
-  const T most = static_cast<T>(count) * std::log(static_cast<T>(position + 1));
-  return std::clamp(sum / most, T{0}, T{1});
+  return attention_entropy(sum, count, position);
 }
 
 template <class T>

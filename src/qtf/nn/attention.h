@@ -17,9 +17,8 @@ template <class T>
 void attention_forward(ConstMatrix<T> q, ConstMatrix<T> keys_t, ConstMatrix<T> values, int64_t first, T scale,
                        Matrix<T> out, T* log_sum_exp, T* entropy, Arena& scratch);
 
-/// A token's attention entropy, made of its heads' entropies in nats, heads[h·stride] for h = 0 … count - 1:
-/// their mean by ln(t + 1), the largest that a token at position t (from 0) can have, clamped to [0, 1]. The
-/// first token of a sequence, which attends to itself alone, has 1.
+/// A token's attention entropy (nn/attention_entropy.h) of its heads' in nats, heads[h·stride] for h = 0 …
+/// count - 1.
 template <class T>
 T attention_entropy(const T* heads, int64_t count, int64_t stride, int64_t position);
 

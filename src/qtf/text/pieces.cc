@@ -12,6 +12,12 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const Pieces& pieces, std::strin
   return open_sentencepiece(write_model_proto(pieces), name);
 }
 
+bool crosses_words(std::string_view text) {
+  if (text.size() < 2) return false;
+  return text.find('\n') != std::string_view::npos ||
+         text.find(' ', text.find_first_not_of(' ')) != text.npos;
+}
+
 std::string byte_piece(uint8_t byte) {
   return fmt::format("<0x{:02X}>", byte);
 }

@@ -60,6 +60,10 @@ struct Pieces {
 /// source in errors. Throws InputError for what is no tokenizer.
 std::shared_ptr<const Tokenizer> make_tokenizer(const Pieces& pieces, std::string_view name);
 
+/// Whether a blank or line end in a piece (given as text) follows anything but blanks, or a line end is
+/// followed by anything. Without such pieces words and line ends can be encoded one by one.
+bool crosses_words(std::string_view text);
+
 /// The text of a byte's piece: "<0x0A>".
 std::string byte_piece(uint8_t byte);
 

@@ -1,5 +1,5 @@
-// Nasty random UTF-8 for tests: every plane, controls, combining marks, and texts that tokenizers use as
-// marks.
+// Texts for the tests of tokenizers. Nasty random UTF-8: every plane, controls, combining marks, and texts
+// that tokenizers use as marks; and ordinary sentences to learn from.
 #pragma once
 
 #include <string>
@@ -44,6 +44,27 @@ inline std::string random_text(uint64_t seed, uint64_t pieces) {
     static constexpr uint32_t kLimits[] = {0, 0x80, 0x3000, 0x110000};
     const auto c = static_cast<char32_t>(bits % kLimits[kind]);
     append_code_point(c >= 0xD800 && c < 0xE000 ? U' ' : c, text);
+  }
+  return text;
+}
+
+/// Sentences of made-up words, some frequent: enough to learn a few hundred pieces from.
+inline std::string made_up_text(int sentences, const std::string& also = {}) {
+  static const char* kSyllables[] = {"ta", "ri", "mo", "lek", "su",  "vor",
+                                     "ni", "pa", "el", "don", "qui", "sha"};
+  const Random random{.seed = 7};
+  std::string text;
+  uint64_t draw = 0;
+  for (int s = 0; s < sentences; ++s) {
+    for (int word = 0; word < 8; ++word) {
+      if (word > 0) text += ' ';
+      const uint64_t syllables = 1 + random.below(draw++, 4);
+      for (uint64_t i = 0; i < syllables; ++i) {
+        const double u = random.uniform(draw++);
+        text += kSyllables[static_cast<size_t>(u * u * 12)];
+      }
+    }
+    text += also + ".\n";
   }
   return text;
 }

@@ -42,14 +42,6 @@ std::string squeeze(std::string_view text) {
   return squeezed;
 }
 
-/// Whether a blank or line end in the piece (given as text) follows anything but blanks, or a line end is
-/// followed by anything. A model without such pieces encodes words and line ends independently.
-bool crosses_words(std::string_view text) {
-  if (text.size() < 2) return false;
-  return text.find('\n') != std::string_view::npos ||
-         text.find(' ', text.find_first_not_of(' ')) != text.npos;
-}
-
 class SentencePieceTokenizer final : public Tokenizer {
  public:
   using Tokenizer::encode;

@@ -20,27 +20,6 @@ namespace fs = std::filesystem;
 const fs::path kTinyStories = fs::path(QTF_SHARED_DIR) / "data/tinystories/tinystories_sample.txt";
 const fs::path kImported = fs::path(QTF_SHARED_DIR) / "data/stories260K/tok512.model";
 
-/// Sentences of made-up words, some frequent: enough to learn a few hundred pieces from.
-std::string made_up_text(int sentences, const std::string& also = {}) {
-  static const char* kSyllables[] = {"ta", "ri", "mo", "lek", "su",  "vor",
-                                     "ni", "pa", "el", "don", "qui", "sha"};
-  const Random random{.seed = 7};
-  std::string text;
-  uint64_t draw = 0;
-  for (int s = 0; s < sentences; ++s) {
-    for (int word = 0; word < 8; ++word) {
-      if (word > 0) text += ' ';
-      const uint64_t syllables = 1 + random.below(draw++, 4);
-      for (uint64_t i = 0; i < syllables; ++i) {
-        const double u = random.uniform(draw++);
-        text += kSyllables[static_cast<size_t>(u * u * 12)];
-      }
-    }
-    text += also + ".\n";
-  }
-  return text;
-}
-
 std::string train(const std::string& text, SentencePieceOptions options) {
   const std::string_view views[] = {text};
   return train_sentencepiece(views, options);
