@@ -29,8 +29,8 @@ io::TensorType read_type(const Arguments& arguments, const model::ModelFormat& f
     known.push_back(lower_case(io::info(type).name));
     if (known.back() == arguments.text("--type")) return type;
   }
-  throw_input_error("convert", "--type {}: a {} is written as {}", arguments.text("--type"), format.name,
-                    fmt::join(known, ", "));
+  throw_input_error("convert", "--type {}: {} is written as {}", arguments.text("--type"),
+                    model::with_article(format), fmt::join(known, ", "));
 }
 
 /// DST must be new: a file that does not exist, or a folder that holds nothing.

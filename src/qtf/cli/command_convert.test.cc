@@ -116,6 +116,7 @@ TEST_F(Convert, RefusesWhatCannotBeAndLeavesNothing) {
   refuse({model, place_ / "x.bin"}, "a llama2.c .bin is only read, not written");
   refuse({model, place_ / "x.gguf", "--type", "bf16"},
          "--type bf16: a GGUF file is written as f32, f16, q8_0");
+  refuse({model, place_ / "x.edge", "--type", "q8_0"}, "--type q8_0: an edge file is written as f32, f16");
   refuse({model, place_ / "x", "--type", "q8_0"}, "--type q8_0: a model folder is written as f32, f16, bf16");
   refuse({model, place_ / "x", "--type", "q9"}, "q9");
   refuse({place_ / "nowhere", place_ / "x"}, "there is no such model folder or file");

@@ -93,19 +93,25 @@ std::span<const ModelFormat> model_formats() {
   return kFormats;
 }
 
+std::string with_article(const ModelFormat& format) {
+  const bool vowel = std::string_view("aeiou").find(format.name.front()) != std::string_view::npos;
+  return fmt::format("{} {}", vowel ? "an" : "a", format.name);
+}
+
 const ModelFormat& format_to_write(const fs::path& path) {
   const ModelFormat* found = &model_formats().front();
   for (const ModelFormat& format : model_formats()) {
     if (!format.extension.empty() && path.extension() == format.extension) found = &format;
   }
-  if (found->types.empty()) throw_input_error(path.string(), "a {} is only read, not written", found->name);
+  if (found->types.empty())
+    throw_input_error(path.string(), "{} is only read, not written", with_article(*found));
   return *found;
 }
 
 std::string readable_formats() {
   std::vector<std::string> readable;
   for (const ModelFormat& format : model_formats())
-    if (format.load) readable.push_back(fmt::format("a {}", format.name));
+    if (format.load) readable.push_back(with_article(format));
   const std::string last = readable.back();
   readable.pop_back();
   return fmt::format("{} or {}", fmt::join(readable, ", "), last);
@@ -118,8 +124,8 @@ LoadedModel load_model(const fs::path& path) {
   for (const ModelFormat& format : model_formats()) {
     if (!format.recognises(path)) continue;
     if (format.load) return format.load(path);
-    throw_input_error(path.string(), "an {} is only written, not read; give the model that it was made from",
-                      format.name);
+    throw_input_error(path.string(), "{} is only written, not read; give the model that it was made from",
+                      with_article(format));
   }
   if (path.extension() == ".safetensors")
     throw_input_error(path.string(),

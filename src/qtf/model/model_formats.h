@@ -33,6 +33,9 @@ struct ModelFormat {
 /// The table. To add a format, add a row in model_formats.cc.
 std::span<const ModelFormat> model_formats();
 
+/// "a GGUF file", "an edge file".
+std::string with_article(const ModelFormat& format);
+
 /// The format that a path to be written asks for by its ending. Throws InputError for one that is only read.
 const ModelFormat& format_to_write(const std::filesystem::path& path);
 
