@@ -155,6 +155,7 @@ void write_trace(const std::filesystem::path& path, const train::Evaluation& e,
 void run_eval(const Arguments& arguments, const Streams& streams) {
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const model::LoadedModel loaded = open_model(arguments.text("MODEL"), "eval");
+  set_cache_type(arguments.text("--cache-dtype"), *loaded.model);
   loaded.model->prepare(tt::Use::inference, pool);
   model::LoadedModel other;
   if (arguments.given("--against")) {
@@ -235,6 +236,7 @@ const Command kEvalCommand{
           .help = "also print KL(MODEL2 ‖ MODEL), the share of equal top tokens, and the paired difference "
                   "of the losses"},
          level_option(),
+         cache_dtype_option(),
          rank_policy_option(),
          mean_rank_option(),
          alpha_option(),

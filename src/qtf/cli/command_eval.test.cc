@@ -149,79 +149,20 @@ TEST_F(EvalRanks, FixedIsTheLevel) {
 }
 
 TEST_F(EvalRanks, SeedsAndHysteresisCount) {
-  const auto nats = [&](const std::vector<std::string>& more) { return eval(more).at("nats_per_token"); };
-  EXPECT_NE(nats({"--rank-policy", "random"}), nats({"--rank-policy", "random", "--rank-seed", "2"}));
-  EXPECT_NE(nats({"--rank-policy", "entropy"}), nats({"--rank-policy", "entropy", "--hysteresis", "0.2"}));
-  EXPECT_EQ(nats({"--rank-policy", "entropy", "--threads", "1"}),
-            nats({"--rank-policy", "entropy", "--threads", "2"}));
-}
-
-TEST_F(EvalRanks, TraceHasEveryTokenAndLayer) {
-  const std::string trace = place_ / "trace.jsonl";
-  const json ranks = eval({"--rank-policy", "entropy", "--trace", trace}).at("ranks");
-  std::istringstream lines(read_file(trace));
-  int64_t count = 0, at_top = 0, position = 0;
-  for (std::string line; std::getline(lines, line); ++count) {
-    const json token = json::parse(line);
-    EXPECT_EQ(token.at("layer"), count % 3);
-    if (count % 3 > 0) {
-      EXPECT_EQ(token.at("position"), position);
-    }
-    position = token.at("position");
-    const int level = token.at("level");
-    EXPECT_EQ(token.at("rank"), 2 * level) << "ranks 2, 4, 6, 8";
-    EXPECT_TRUE(position > 0 || (level == 4 && token.at("entropy") == 1));
-    at_top += level == 4;
+  const auto nats = [&](const std::vector<std::string>& more) {
+    return eval(more).at("nats_per_token").get<double>();
+  };
+  const double exact = nats({});
+  EXPECT_EQ(nats({"--cache-dtype", "f32"}), exact);
+  double before = 0;
+  for (const auto& [dtype, most] : {std::pair{"f16", 1e-3}, {"int8", 1e-2}, {"int4", 0.3}}) {
+    const double coded = nats({"--cache-dtype", dtype}), cost = std::fabs(coded - exact);
+    EXPECT_GT(cost, before) << dtype;
+    EXPECT_LT(cost, most) << dtype;
+    before = cost;
+    for (const char* threads : {"1", "3"})
+      EXPECT_EQ(nats({"--cache-dtype", dtype, "--threads", threads}), coded);
   }
-  EXPECT_DOUBLE_EQ(ranks.at("level_shares")[3], static_cast<double>(at_top) / static_cast<double>(count));
-  eval({"--level", "2", "--trace", trace});
-  EXPECT_EQ(json::parse(read_file(trace).substr(0, read_file(trace).find('\n'))).at("level"), 2);
-}
-
-TEST_F(Eval, TextSaysTheSame) {
-  const json e = eval({});
-  const Result result = call({"eval", model_, "--text", place_.book()});
-  EXPECT_EQ(result.status, 0);
-  EXPECT_NE(result.out.find(fmt::format("{:.4f} ± {:.4f}", e.at("nats_per_token").get<double>(),
-                                        e.at("stderr").get<double>())),
-            std::string::npos)
-      << result.out;
-  EXPECT_NE(result.out.find("context 32, stride 16, vocabulary 257"), std::string::npos) << result.out;
-}
-
-TEST_F(Eval, ContextAndStrideAreTheProtocol) {
-  const json narrow = eval({"--context", "4"}), wide = eval({"--stride", "1"});
-  EXPECT_EQ(narrow.at("context"), 4);
-  EXPECT_EQ(narrow.at("stride"), 2);
-  EXPECT_EQ(wide.at("stride"), 1);
-  EXPECT_EQ(narrow.at("tokens"), wide.at("tokens"));
-  EXPECT_NE(narrow.at("nats_per_token"), wide.at("nats_per_token"));
-}
-
-TEST_F(Eval, SeparatorScoresDocumentsAlone) {
-  const std::string text = place_.write("documents.txt", "one train <end> two\n<end><end>  three <end> x");
-  const json e = call_json({"eval", model_, "--text", text, "--separator", "<end>"});
-  // "one train", "two", "three": a document's first byte is given, and "x" has no other.
-  EXPECT_EQ(e.at("tokens"), 8 + 2 + 4);
-  EXPECT_EQ(e.at("bytes"), 9 + 3 + 5 + 1);
-  EXPECT_EQ(e.at("words"), 5 + 4) << "an end of line a document";
-  const std::string alone = place_.write("alone.txt", "one train");
-  EXPECT_EQ(call_json({"eval", model_, "--text", alone}).at("tokens"), 8);
-}
-
-TEST_F(Eval, AgainstComparesModels) {
-  const json same = eval({"--against", model_});
-  EXPECT_NEAR(same.at("difference"), 0, 1e-6);
-  EXPECT_NEAR(same.at("kl_divergence"), 0, 1e-6);
-  EXPECT_EQ(same.at("same_top"), 1);
-  const std::string other_model = place_.train("other", {"--seed", "7", "--steps", "20"});
-  const json other = eval({"--against", other_model});
-  EXPECT_GT(other.at("kl_divergence"), 1e-4);
-  EXPECT_GT(other.at("difference_stderr"), 0);
-  EXPECT_LE(other.at("same_top"), 1);
-  EXPECT_EQ(other.at("nats_per_token"), same.at("nats_per_token"));
-  const Result text = call({"eval", model_, "--text", place_.book(), "--against", other_model});
-  EXPECT_NE(text.out.find("KL "), std::string::npos) << text.out;
 }
 
 TEST_F(Eval, ThreadsChangeNoDigit) {

@@ -128,6 +128,7 @@ void run_generate(const Arguments& arguments, const Streams& streams) {
     };
   }
   loaded.model->prepare(tt::Use::inference, pool);
+  set_cache_type(arguments.text("--cache-dtype"), *loaded.model);
   const auto stream = [&](std::string_view piece) { streams.out << piece << std::flush; };
   std::optional<Profile> profile;
   if (arguments.flag("--profile")) profile.emplace(pool);
@@ -222,6 +223,7 @@ const Command kGenerateCommand{
           .min = 0},
          {.name = "--stop", .value = "TEXT", .help = "end before this text", .repeated = true},
          level_option(),
+         cache_dtype_option(),
          rank_policy_option(),
          mean_rank_option(),
          alpha_option(),

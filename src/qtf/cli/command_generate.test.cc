@@ -31,6 +31,15 @@ TEST_F(Generate, TheSameSeedGivesTheSameText) {
     EXPECT_EQ(greedy, generate({"--temperature", "0", "--threads", threads}));
 }
 
+TEST_F(Generate, CachesOfCodesWriteOneTextForAnyThreads) {
+  for (const char* dtype : {"f16", "int8", "int4"}) {
+    const std::string text = generate({"--temperature", "0", "--cache-dtype", dtype}, "100");
+    for (const char* threads : {"1", "3"})
+      EXPECT_EQ(text, generate({"--temperature", "0", "--cache-dtype", dtype, "--threads", threads}, "100"));
+  }
+  EXPECT_EQ(generate({"--cache-dtype", "f32"}), generate({}));
+}
+
 TEST_F(Generate, IsAlwaysValidUtf8AndGoesOnBeyondTheContext) {
   for (const char* seed : {"1", "2", "3", "4"}) {
     const std::string text = generate({"--seed", seed, "--temperature", "5"}, "100");

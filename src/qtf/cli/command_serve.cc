@@ -79,8 +79,10 @@ std::shared_ptr<serve::Engine> open_engine(const Arguments& arguments, const cha
   serve::EngineOptions options;
   options.most_active = arguments.integer("--batch");
   options.most_waiting = arguments.integer("--queue");
-  return std::make_shared<serve::Engine>(open_model(arguments.text(model), "serve"),
-                                         static_cast<int>(arguments.integer("--threads")), options);
+  model::LoadedModel loaded = open_model(arguments.text(model), "serve");
+  set_cache_type(arguments.text("--cache-dtype"), *loaded.model);
+  return std::make_shared<serve::Engine>(std::move(loaded), static_cast<int>(arguments.integer("--threads")),
+                                         options);
 }
 
 /// Serves the folder's model as it is now; a folder that cannot be opened changes nothing.
@@ -182,6 +184,7 @@ const Command kServeCommand{
           .initial = "50",
           .help = "requests a second that a key may make (429)",
           .min = 0.01},
+         cache_dtype_option(),
          threads_option("0: all cores; the texts do not depend on it")},
     .run = run_serve,
 };

@@ -14,6 +14,20 @@ std::string name_of(const std::filesystem::path& path) {
   return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
 }
 
+Option cache_dtype_option() {
+  return {.name = "--cache-dtype",
+          .value = "TYPE",
+          .initial = "f32",
+          .help = "what keys and values of the tokens before are kept in",
+          .choices = {"f32", "f16", "int8", "int4"}};
+}
+
+void set_cache_type(std::string_view dtype, model::Transformer<float>& model) {
+  if (dtype != "f32" && !code_type_named(dtype))
+    throw_input_error("cache dtype", "{} is none of f32, f16, int8 and int4", dtype);
+  model.set_cache_type(code_type_named(dtype));
+}
+
 Option level_option(std::string_view help) {
   return {.name = "--level",
           .type = ValueType::integer,

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "qtf/base/thread_pool.h"
 #include "qtf/cli/command.h"
@@ -16,6 +17,12 @@ model::LoadedModel open_model(const std::string& path, std::string_view place);
 
 /// How a model is called: the last name of its path, whether that is "chain/", "." or "../x".
 std::string name_of(const std::filesystem::path& path);
+
+/// --cache-dtype, which set_cache_type() reads.
+Option cache_dtype_option();
+
+/// What the model's caches hold from now on: "f32", "f16", "int8" or "int4". Throws InputError for others.
+void set_cache_type(std::string_view dtype, model::Transformer<float>& model);
 
 /// --level, which read_level() reads.
 Option level_option(std::string_view help = "nested level, 1 the smallest; 0: the largest");

@@ -1,6 +1,8 @@
 #include "qtf/kernels/quantized.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <cstring>
 
 #include "qtf/base/float16.h"
@@ -310,6 +312,116 @@ void quantized_pack(int64_t k, int64_t n, int64_t block, const uint8_t* codes, c
   }
 }
 
+namespace {
+
+void put_half(float number, uint8_t* to) {
+  constexpr float kLargestHalf = 65504;
+  const uint16_t bits = half_from_float(std::clamp(number, -kLargestHalf, kLargestHalf));
+  std::memcpy(to, &bits, sizeof bits);
+}
+
+float half_at(const uint8_t* from) {
+  uint16_t bits;
+  std::memcpy(&bits, from, sizeof bits);
+  return float_from_half(bits);
+}
+
+template <class Code>
+constexpr float kLargestCode = Code::kBits == 8 ? 127 : 7;
+
+template <class Code>
+float scale_of(int64_t count, const float* numbers) {
+  float largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(numbers[i]));
+  return largest / kLargestCode<Code>;
+}
+
+/// 1 / scale; 0 for scales so small that codes of 0 are as good.
+float inverse_of(float scale) {
+  return scale > 0x1p-100F ? 1 / scale : 0;
+}
+
+/// The code nearest to number / scale, ties to even. Not a number: the largest.
+template <class Code>
+int nearest_code(float number, float inverse) {
+  constexpr float kRounder = 0x1.8p23F;  // added to a small number it leaves no bits of a fraction
+  const float bounded = std::max(-kLargestCode<Code>, std::min(kLargestCode<Code>, number * inverse));
+  return static_cast<int>(bounded + kRounder - kRounder);
+}
+
+/// Replaces the lower or the upper half of a byte, whose other half another thread may be replacing.
+void put_half_byte(int code, bool upper, uint8_t& byte) {
+  const auto bits = static_cast<uint8_t>(upper ? code << 4 : code & 0xF);
+  const std::atomic_ref<uint8_t> both(byte);
+  both.fetch_and(upper ? 0xF : 0xF0, std::memory_order_relaxed);
+  both.fetch_or(bits, std::memory_order_relaxed);
+}
+
+/// An element of a packed B: where its row of bytes has the column's.
+template <class Code>
+int64_t place_of(const PanelLayout<Code>& layout, int64_t packed_k, int64_t row, int64_t column) {
+  return column / layout.width * layout.panel_bytes(packed_k) + row / layout.block * layout.block_bytes() +
+         layout.scale_bytes() + row % layout.block / Code::kRows * layout.row_bytes() +
+         column % layout.width * Code::kRows * Code::kBits / 8;
+}
+
+/// And where its block has the column's scale.
+template <class Code>
+int64_t scale_place_of(const PanelLayout<Code>& layout, int64_t packed_k, int64_t row, int64_t column) {
+  return column / layout.width * layout.panel_bytes(packed_k) + row / layout.block * layout.block_bytes() +
+         column % layout.width * kScaleBytes;
+}
+
+}  // namespace
+
+template <class Code>
+void quantized_put_column(int64_t column, int64_t k, const float* numbers, const QuantizedPanels& b,
+                          uint8_t* panels) {
+  const PanelLayout<Code> layout(b.width, b.packed_k, b.block);
+  for (int64_t begin = 0; begin < k; begin += layout.block) {
+    const int64_t rows = std::min(layout.block, k - begin), row_bytes = layout.row_bytes();
+    uint8_t* to = panels + place_of(layout, b.packed_k, begin, column);
+    if constexpr (!Code::kScaled) {
+      for (int64_t p = 0; p < rows; ++p, to += row_bytes) put_half(numbers[begin + p], to);
+    } else {
+      uint8_t* const scale_at = panels + scale_place_of(layout, b.packed_k, begin, column);
+      put_half(scale_of<Code>(rows, numbers + begin), scale_at);
+      const float inverse = inverse_of(half_at(scale_at));
+      const auto code = [&](int64_t p) {
+        return p < rows ? nearest_code<Code>(numbers[begin + p], inverse) : 0;
+      };
+      for (int64_t p = 0; p < rows; p += Code::kRows, to += row_bytes)
+        *to = static_cast<uint8_t>(Code::kRows == 1 ? code(p) : (code(p + 1) << 4) | (code(p) & 0xF));
+    }
+  }
+}
+
+template <class Code>
+float quantized_put_row(int64_t row, int64_t n, const float* numbers, const QuantizedPanels& b,
+                        uint8_t* panels) {
+  const PanelLayout<Code> layout(b.width, b.packed_k, b.block);
+  const float scale = Code::kScaled ? scale_of<Code>(n, numbers) : 1;
+  const float inverse = inverse_of(scale);
+  for (int64_t begin = 0; begin < n; begin += layout.width) {
+    uint8_t* to = panels + place_of(layout, b.packed_k, row, begin);
+    uint8_t* const scales = panels + scale_place_of(layout, b.packed_k, row, begin);
+    for (int64_t j = 0; j < std::min(layout.width, n - begin); ++j) {
+      const float number = numbers[begin + j];
+      if constexpr (!Code::kScaled) {
+        put_half(number, to + kScaleBytes * j);
+      } else {
+        if (row % layout.block == 0) put_half(1, scales + kScaleBytes * j);
+        const int code = nearest_code<Code>(number, inverse);
+        if constexpr (Code::kRows == 1)
+          to[j] = static_cast<uint8_t>(code);
+        else
+          put_half_byte(code, row % 2 == 1, to[j]);
+      }
+    }
+  }
+  return scale;
+}
+
 template <class Code>
 void quantized_columns(int64_t m, int64_t begin, int64_t end, int64_t k, const float* a, int64_t lda,
                        const QuantizedPanels& b, float* c, int64_t ldc, bool accumulate) {
@@ -326,35 +438,30 @@ void quantized_unpack(int64_t panel, int64_t count, int64_t k, const QuantizedPa
 template <class Code>
 void quantized_column(int64_t column, int64_t k, const QuantizedPanels& b, float* to) {
   const PanelLayout<Code> layout(b.width, b.packed_k, b.block);
-  const uint8_t* panel = b.panels + column / b.width * layout.panel_bytes(b.packed_k);
-  const auto half = [](const uint8_t* from) {
-    uint16_t bits;
-    std::memcpy(&bits, from, sizeof bits);
-    return float_from_half(bits);
-  };
   for (int64_t p = b.first; p < b.first + k; ++p) {
-    const uint8_t* block = panel + p / layout.block * layout.block_bytes();
-    const uint8_t* code = block + layout.scale_bytes() + p % layout.block / Code::kRows * layout.row_bytes() +
-                          column % b.width * Code::kRows * Code::kBits / 8;
+    const uint8_t* code = b.panels + place_of(layout, b.packed_k, p, column);
     const auto byte = static_cast<int8_t>(*code);
     if constexpr (Code::kBits == 16) {
-      *to++ = half(code);
+      *to++ = half_at(code);
     } else {
       const int number = Code::kBits == 8 ? byte
                          : p % 2 == 0     ? static_cast<int8_t>(byte << 4) >> 4
                                           : byte >> 4;
-      *to++ = static_cast<float>(number) * half(block + column % b.width * kScaleBytes);
+      *to++ = static_cast<float>(number) * half_at(b.panels + scale_place_of(layout, b.packed_k, p, column));
     }
   }
 }
 
-#define QTF_INSTANTIATE_CODE(Code)                                                                        \
-  template int64_t quantized_size<Code>(int64_t, int64_t, int64_t, int64_t);                              \
-  template void quantized_pack<Code>(int64_t, int64_t, int64_t, const uint8_t*, const uint8_t*, uint8_t*, \
-                                     int64_t);                                                            \
-  template void quantized_columns<Code>(int64_t, int64_t, int64_t, int64_t, const float*, int64_t,        \
-                                        const QuantizedPanels&, float*, int64_t, bool);                   \
-  template void quantized_unpack<Code>(int64_t, int64_t, int64_t, const QuantizedPanels&, float*);        \
+#define QTF_INSTANTIATE_CODE(Code)                                                                          \
+  template int64_t quantized_size<Code>(int64_t, int64_t, int64_t, int64_t);                                \
+  template void quantized_pack<Code>(int64_t, int64_t, int64_t, const uint8_t*, const uint8_t*, uint8_t*,   \
+                                     int64_t);                                                              \
+  template void quantized_put_column<Code>(int64_t, int64_t, const float*, const QuantizedPanels&,          \
+                                           uint8_t*);                                                       \
+  template float quantized_put_row<Code>(int64_t, int64_t, const float*, const QuantizedPanels&, uint8_t*); \
+  template void quantized_columns<Code>(int64_t, int64_t, int64_t, int64_t, const float*, int64_t,          \
+                                        const QuantizedPanels&, float*, int64_t, bool);                     \
+  template void quantized_unpack<Code>(int64_t, int64_t, int64_t, const QuantizedPanels&, float*);          \
   template void quantized_column<Code>(int64_t, int64_t, const QuantizedPanels&, float*);
 QTF_INSTANTIATE_CODE(Float16)
 QTF_INSTANTIATE_CODE(Int8)

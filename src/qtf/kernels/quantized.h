@@ -51,6 +51,19 @@ template <class Code>
 void quantized_pack(int64_t k, int64_t n, int64_t block, const uint8_t* codes, const uint8_t* scales,
                     uint8_t* panels, int64_t width = gemm_panel_width<float>());
 
+/// Codes numbers[k] as a column of a packed B, each block by the half float nearest to its largest magnitude
+/// over the largest code; numbers beyond what halves hold become the largest that they do.
+template <class Code>
+void quantized_put_column(int64_t column, int64_t k, const float* numbers, const QuantizedPanels& b,
+                          uint8_t* panels);
+
+/// Codes numbers[n] as a row of a packed B whose own scales are to be 1 (a block's first row makes them so).
+/// Returns the row's scale: what its codes are to be multiplied by, 1 with Float16. Rows may be put by
+/// several threads at once if one of them puts each block's first.
+template <class Code>
+float quantized_put_row(int64_t row, int64_t n, const float* numbers, const QuantizedPanels& b,
+                        uint8_t* panels);
+
 /// C[m, begin:end) = A[m, k]·B[first:first + k, begin:end) (accumulate: +=). `c` is column 0 of C; `begin` is
 /// a multiple of kColumnGrain unless begin = end. Any m; made for m <= 16: B is read once, but decoded for
 /// every six rows.

@@ -1,7 +1,10 @@
 #include "qtf/kernels/quantized.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "qtf/base/float16.h"
 #include "qtf/kernels/gemm.h"
@@ -142,6 +145,84 @@ TYPED_TEST(QuantizedKernel, AColumnIsReadAsItsNumbers) {
       }
     }
   }
+}
+
+/// The numbers of a packed B[k, n].
+template <class Code>
+std::vector<float> numbers_of(int64_t k, int64_t n, const QuantizedPanels& b) {
+  std::vector<float> numbers;
+  for (int64_t j = 0; j < n; ++j) {
+    const GuardedArray<float> column(k);
+    quantized_column<Code>(j, k, b, column.data());
+    for (int64_t p = 0; p < k; ++p) numbers.push_back(column[p]);
+  }
+  return numbers;
+}
+
+/// Half of what lies between two codes where the largest number is `largest`, and a half float's rounding.
+template <class Code>
+double half_step(double largest) {
+  return Code::kBits == 16 ? 0x1p-11 * largest : (0.5 / (Code::kBits == 8 ? 127 : 7) + 0x1p-10) * largest;
+}
+
+TYPED_TEST(QuantizedKernel, PutColumnsAreTheNearestCodes) {
+  constexpr int64_t kN = 40, kK = 45, kBlock = 16;
+  for (const int64_t width : {kColumnGrain, int64_t{64}}) {
+    const GuardedArray<uint8_t> panels(quantized_size<TypeParam>(kK, kN, kBlock, width));
+    const QuantizedPanels b{panels.data(), kK, kBlock, 0, width};
+    const std::vector<float> wanted = normal_values<float>(kN * kK, 4);
+    for (int64_t j = 0; j < kN; ++j) {
+      quantized_put_column<TypeParam>(j, kK, normal_values<float>(kK, 99).data(), b, panels.data());
+      quantized_put_column<TypeParam>(j, kK, &wanted[static_cast<size_t>(j * kK)], b, panels.data());
+    }
+    const std::vector<float> numbers = numbers_of<TypeParam>(kK, kN, b);
+    for (int64_t begin = 0; begin < kN * kK; begin += begin % kK + kBlock < kK ? kBlock : kK - begin % kK) {
+      const int64_t end = begin + std::min(kBlock, kK - begin % kK);
+      double largest = 0;
+      for (int64_t i = begin; i < end; ++i)
+        largest = std::max<double>(largest, std::fabs(wanted[static_cast<size_t>(i)]));
+      for (int64_t i = begin; i < end; ++i)
+        ASSERT_NEAR(numbers[static_cast<size_t>(i)], wanted[static_cast<size_t>(i)],
+                    half_step<TypeParam>(largest))
+            << i << " of panels of " << width;
+    }
+  }
+}
+
+TYPED_TEST(QuantizedKernel, PutRowsAreTheNearestCodesInAnyOrder) {
+  constexpr int64_t kN = 40, kK = 46;
+  const GuardedArray<uint8_t> panels(quantized_size<TypeParam>(kK, kN, kK));
+  const QuantizedPanels b{panels.data(), kK, kK};
+  const std::vector<float> wanted = normal_values<float>(kN * kK, 4);
+  std::vector<float> scales(kK);
+  for (int64_t turn = 0; turn < 2 * kK; ++turn) {
+    const int64_t p = turn * 17 % kK;  // every row twice
+    scales[static_cast<size_t>(p)] =
+        quantized_put_row<TypeParam>(p, kN, &wanted[static_cast<size_t>(p * kN)], b, panels.data());
+  }
+  const std::vector<float> numbers = numbers_of<TypeParam>(kK, kN, b);
+  for (int64_t p = 0; p < kK; ++p) {
+    double largest = 0;
+    for (int64_t j = 0; j < kN; ++j)
+      largest = std::max<double>(largest, std::fabs(wanted[static_cast<size_t>(p * kN + j)]));
+    for (int64_t j = 0; j < kN; ++j)
+      ASSERT_NEAR(scales[static_cast<size_t>(p)] * numbers[static_cast<size_t>(j * kK + p)],
+                  wanted[static_cast<size_t>(p * kN + j)], half_step<TypeParam>(largest))
+          << p << ", " << j;
+  }
+}
+
+TYPED_TEST(QuantizedKernel, NumbersBeyondHalvesStayNumbers) {
+  constexpr int64_t kK = 8;
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float wild[kK] = {1e30F, -infinity, std::nanf(""), 0, -1, 1e-40F, 65504, -1e9F};
+  const GuardedArray<uint8_t> panels(quantized_size<TypeParam>(kK, 1, kK));
+  const QuantizedPanels b{panels.data(), kK, kK};
+  quantized_put_row<TypeParam>(0, 1, wild, b, panels.data());
+  quantized_put_row<TypeParam>(1, 1, &wild[5], b, panels.data());
+  quantized_put_column<TypeParam>(0, kK, wild, b, panels.data());
+  for (const float number : numbers_of<TypeParam>(kK, 1, b))
+    EXPECT_TRUE(TypeParam::kBits == 16 || std::isfinite(number)) << number;
 }
 
 }  // namespace

@@ -26,6 +26,12 @@ HWY_ATTR void axpy_impl(int64_t n, T alpha, const T* x, T* y) {
 }
 
 template <class T>
+HWY_ATTR void multiply_impl(int64_t n, const T* x, T* y) {
+  const hn::ScalableTag<T> d;
+  for_each_vector(d, n, [&](auto at) HWY_ATTR { at.store(hn::Mul(at.load(x), at.load(y)), y); });
+}
+
+template <class T>
 HWY_ATTR void scale_impl(int64_t n, T alpha, T* x) {
   const hn::ScalableTag<T> d;
   const auto a = hn::Set(d, alpha);
@@ -158,6 +164,7 @@ namespace qtf::kernels {
 
 QTF_EXPORT(add_impl)
 QTF_EXPORT(axpy_impl)
+QTF_EXPORT(multiply_impl)
 QTF_EXPORT(scale_impl)
 QTF_EXPORT(dot_impl)
 QTF_EXPORT(sum_squares_impl)
@@ -176,6 +183,11 @@ void add(int64_t n, const T* x, T* y) {
 template <class T>
 void axpy(int64_t n, T alpha, const T* x, T* y) {
   axpy_impl_chosen<T>()(n, alpha, x, y);
+}
+
+template <class T>
+void multiply(int64_t n, const T* x, T* y) {
+  multiply_impl_chosen<T>()(n, x, y);
 }
 
 template <class T>
@@ -225,6 +237,7 @@ void dropout(int64_t n, uint64_t key, uint64_t first, T drop, const T* x, T* y) 
 
 QTF_INSTANTIATE(add)
 QTF_INSTANTIATE(axpy)
+QTF_INSTANTIATE(multiply)
 QTF_INSTANTIATE(scale)
 QTF_INSTANTIATE(dot)
 QTF_INSTANTIATE(sum_squares)

@@ -14,6 +14,10 @@ void add(int64_t n, const T* x, T* y);
 template <class T>
 void axpy(int64_t n, T alpha, const T* x, T* y);
 
+/// y *= x.
+template <class T>
+void multiply(int64_t n, const T* x, T* y);
+
 /// x *= alpha.
 template <class T>
 void scale(int64_t n, T alpha, T* x);

@@ -76,6 +76,10 @@ const std::vector<Case<T>> kCases = {
      [](Inputs in) {
        return std::vector<Expected>{{kAlpha * in.x + in.y, 2 * std::abs(kAlpha * in.x) + std::abs(in.y)}};
      }},
+    {"multiply", [](const Operands<T>& o) { multiply(o.n, o.x.data(), o.out.data()); },
+     [](Inputs in) {
+       return std::vector<Expected>{{in.x * in.y, std::abs(in.x * in.y)}};
+     }},
     {"scale", [](const Operands<T>& o) { scale(o.n, static_cast<T>(kAlpha), o.out.data()); },
      [](Inputs in) {
        return std::vector<Expected>{{kAlpha * in.y, std::abs(kAlpha * in.y)}};

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <optional>
+#include <tuple>
 
 #include "qtf/base/error.h"
 #include "qtf/model/small_model.h"
@@ -67,24 +69,36 @@ Result in_pieces(Inference<float>& inference, const Transformer<float>& model,
   return result;
 }
 
-class EverySmallModel : public testing::TestWithParam<SmallModel> {
+/// A model of the table whose caches hold numbers, or codes of a type.
+using ModelAndCache = std::tuple<SmallModel, std::optional<CodeType>>;
+
+class EverySmallModel : public testing::TestWithParam<ModelAndCache> {
  protected:
-  EverySmallModel() : model_(small_config(GetParam())) {
+  EverySmallModel() : small_(std::get<0>(GetParam())), model_(small_config(small_)) {
     ThreadPool pool(1);
     randomise(model_);
     model_.prepare(tt::Use::inference, pool);
+    model_.set_cache_type(std::get<1>(GetParam()));
   }
+  const SmallModel& small_;
   Transformer<float> model_;
 };
-INSTANTIATE_TEST_SUITE_P(Table, EverySmallModel, testing::ValuesIn(small_models()),
-                         [](const auto& param_info) { return param_info.param.name; });
+std::string name_of(const testing::TestParamInfo<ModelAndCache>& row) {
+  const auto& [small, type] = row.param;
+  return small.name + (type ? "_cache_" + std::string(name(*type)) : "");
+}
+INSTANTIATE_TEST_SUITE_P(Table, EverySmallModel,
+                         testing::Combine(testing::ValuesIn(small_models()),
+                                          testing::Values(std::nullopt, CodeType::f16, CodeType::int8,
+                                                          CodeType::int4)),
+                         name_of);
 
 TEST_P(EverySmallModel, WholeChunkedAndTokenByTokenHaveOneThreadsBits) {
   const auto tokens = random_tokens(24, 257, 3);
   for (const int threads : kThreads) {
     ThreadPool pool(threads);
     Inference<float> inference(model_, pool, kShareAll);
-    for (int level = 0; level <= (GetParam().levels > 1 ? GetParam().levels : 0); ++level) {
+    for (int level = 0; level <= (small_.levels > 1 ? small_.levels : 0); ++level) {
       const Result want = alone(model_, tokens, level);
       for (const std::vector<int64_t>& pieces :
            {std::vector<int64_t>{24}, {12, 12}, {17, 1, 6}, std::vector<int64_t>(24, 1)}) {

@@ -331,8 +331,8 @@ void Transformer<T>::hidden_states(const TokenBatch& batch, const Levels& levels
                       batch.length, config_.context);
   }
   check_tokens(batch.inputs);
-  if (levels.scheduler && levels.scheduler->asks_output())
-    return hidden_states_by_token(batch, levels, hidden, arena, entropy, routes);
+  if (cache_type_ || (levels.scheduler && levels.scheduler->asks_output()))
+    return hidden_states_by_caches(batch, levels, hidden, arena, entropy, routes);
   const ArenaScope scope(arena);
   const auto segments = whole_sequences<T>(batch);
   const Matrix<T> x(arena.allocate<T>(batch.rows() * config_.width), batch.rows(), config_.width);
@@ -358,9 +358,9 @@ void Transformer<T>::hidden_states(const TokenBatch& batch, nn::LevelChooser<T>&
 }
 
 template <class T>
-void Transformer<T>::hidden_states_by_token(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden,
-                                            Arena& arena, Matrix<T> entropy,
-                                            const RouteTrace<T>& routes) const {
+void Transformer<T>::hidden_states_by_caches(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden,
+                                             Arena& arena, Matrix<T> entropy,
+                                             const RouteTrace<T>& routes) const {
   std::vector<nn::KvCache<T>> caches(static_cast<size_t>(batch.sequences), make_cache(batch.length));
   std::vector<Chunk<T>> chunks;
   for (size_t i = 0; i < caches.size(); ++i) {

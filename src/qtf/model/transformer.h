@@ -154,8 +154,9 @@ class Transformer {
   double loss(const TokenBatch& batch, const Levels& levels, T* token_nats, Arena& arena, int64_t skip = 0,
               const RouteTrace<T>& routes = {}, Matrix<T> entropy = {}) const;
 
-  /// Last hidden states [rows, D] of whole sequences without caches. entropy[layers, rows]: attention
-  /// of every layer (nn/attention.h), unless its data is null. routes: of a model with a quantum layer.
+  /// Last hidden states [rows, D] of whole sequences, without caches unless their type is set.
+  /// entropy[layers, rows]: attention of every layer (nn/attention.h), unless its data is null. routes: of a
+  /// model with a quantum layer.
   void hidden_states(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden, Arena& arena,
                      Matrix<T> entropy = {}, const RouteTrace<T>& routes = {}) const;
 
@@ -173,8 +174,13 @@ class Transformer {
   void logits(ConstMatrix<T> hidden, int level, Matrix<T> logits, Arena& arena) const;
 
   nn::KvCache<T> make_cache(int64_t capacity) const {
-    return {config_.layers, config_.kv_heads, config_.head_dim(), capacity};
+    return {config_.layers, config_.kv_heads, config_.head_dim(), capacity, cache_type_};
   }
+
+  /// What caches made from now on hold: codes of a type, or numbers. Whole sequences then go through caches
+  /// too, so that their losses are those of the text's tokens read one by one. T: float.
+  void set_cache_type(std::optional<CodeType> type) { cache_type_ = type; }
+  std::optional<CodeType> cache_type() const { return cache_type_; }
 
   /// The embedding's, blocks' and head's maps in layout().maps order.
   std::span<const nn::Linear<T>* const> linears() const { return linears_; }
@@ -224,8 +230,8 @@ class Transformer {
   NewTokens<T> new_tokens(std::span<const Chunk<T>> chunks) const;
   void forward_pass(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden, Arena& arena,
                     Matrix<T> entropy) const;
-  void hidden_states_by_token(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden, Arena& arena,
-                              Matrix<T> entropy, const RouteTrace<T>& routes) const;
+  void hidden_states_by_caches(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden, Arena& arena,
+                               Matrix<T> entropy, const RouteTrace<T>& routes) const;
   void check_tokens(std::span<const int32_t> tokens) const;
   void check_targets(std::span<const int32_t> tokens) const;
 
@@ -244,6 +250,7 @@ class Transformer {
   nn::Norm<T> final_norm_;
   nn::BlockSpec<T> spec_;
   std::unique_ptr<QuantumPath<T>> quantum_;
+  std::optional<CodeType> cache_type_;
   int64_t block_macs_ = 0;  // multiply-adds of the first block's products for one token
   AlignedVector<T> cosines_, sines_;
   std::vector<nn::Linear<T>*> linears_;

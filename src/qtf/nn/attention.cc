@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "qtf/kernels/softmax.h"
 #include "qtf/nn/attention_entropy.h"
@@ -14,17 +15,58 @@ namespace {
 constexpr int64_t kQueryBlock = 32;  // rows of scores that stay in L1, and little of the triangle wasted
 constexpr int64_t kPackedFrom = 8;   // fewer queries (decoding) read keys and values where they lie
 
-/// Probabilities of a block of queries, kept log-sum-exps, entropies (unless null) and output. Keys and
-/// values: matrices or packed.
+/// Keys and values as matrices, Operand = ConstMatrix<T>, or packed, PackedView<T>.
 template <class T, class Operand>
-void attend_block(ConstMatrix<T> q, const Operand& keys_t, const Operand& values, int64_t first, T scale,
-                  Matrix<T> out, T* log_sum_exp, T* entropy, Arena& scratch) {
+struct Numbers {
+  Operand keys_t, values;
+  void scores(ConstMatrix<T> q, Matrix<T> p) const { gemm<T>(q, keys_t, p); }
+  void weigh(Matrix<T> p, Matrix<T> out) const { gemm<T>(p, values, out); }
+};
+
+/// Codes written out for many queries.
+struct UnpackedCodes {
+  CodedHead head;
+  PackedView<float> keys_t, values;
+  void scores(ConstMatrix<float> q, Matrix<float> p) const { gemm<float>(q, keys_t, p); }
+  void weigh(Matrix<float> p, Matrix<float> out) const {
+    head.scale(p);
+    gemm<float>(p, values, out);
+  }
+};
+
+/// What a call of attention_forward() leaves, a row a query.
+template <class T>
+struct Attended {
+  Matrix<T> out;
+  T* log_sum_exp;
+  T* entropy;  ///< null: not computed
+
+  Attended rows(int64_t first, int64_t count) const {
+    return {out.row_block(first, count), log_sum_exp + first, entropy ? entropy + first : nullptr};
+  }
+};
+
+/// A block of queries at positions first …; tokens: what has scores() of queries and weigh() by
+/// probabilities.
+template <class T, class Tokens>
+void attend_block(ConstMatrix<T> q, const Tokens& tokens, int64_t first, T scale, const Attended<T>& to,
+                  Arena& scratch) {
   const ArenaScope scope(scratch);
   const int64_t seen = first + q.rows;
   const Matrix<T> p(scratch.allocate<T>(q.rows * seen), q.rows, seen);
-  gemm<T>(q, keys_t, p);
-  kernels::softmax_causal<T>(q.rows, seen, first, scale, p.data, seen, log_sum_exp, entropy);
-  gemm<T>(p, values, out);
+  tokens.scores(q, p);
+  kernels::softmax_causal<T>(q.rows, seen, first, scale, p.data, seen, to.log_sum_exp, to.entropy);
+  tokens.weigh(p, to.out);
+}
+
+/// Queries in blocks.
+template <class T, class Tokens>
+void attend_blocks(ConstMatrix<T> q, const Tokens& tokens, int64_t first, T scale, const Attended<T>& to,
+                   Arena& scratch) {
+  for (int64_t i = 0; i < q.rows; i += kQueryBlock) {
+    const int64_t rows = std::min(kQueryBlock, q.rows - i);
+    attend_block<T>(q.row_block(i, rows), tokens, first + i, scale, to.rows(i, rows), scratch);
+  }
 }
 
 }  // namespace
@@ -32,17 +74,32 @@ void attend_block(ConstMatrix<T> q, const Operand& keys_t, const Operand& values
 template <class T>
 void attention_forward(ConstMatrix<T> q, ConstMatrix<T> keys_t, ConstMatrix<T> values, int64_t first, T scale,
                        Matrix<T> out, T* log_sum_exp, T* entropy, Arena& scratch) {
-  if (q.rows < kPackedFrom) {
-    return attend_block<T, ConstMatrix<T>>(q, keys_t, values, first, scale, out, log_sum_exp, entropy,
-                                           scratch);
-  }
+  const Attended<T> to{out, log_sum_exp, entropy};
+  if (q.rows < kPackedFrom)
+    return attend_block<T>(q, Numbers<T, ConstMatrix<T>>{keys_t, values}, first, scale, to, scratch);
   const ArenaScope scope(scratch);
-  const PackedView<T> packed_keys_t = pack(keys_t, scratch), packed_values = pack(values, scratch);
-  for (int64_t i = 0; i < q.rows; i += kQueryBlock) {
-    const int64_t rows = std::min(kQueryBlock, q.rows - i);
-    attend_block<T>(q.row_block(i, rows), packed_keys_t, packed_values, first + i, scale,
-                    out.row_block(i, rows), log_sum_exp + i, entropy ? entropy + i : nullptr, scratch);
+  const Numbers<T, PackedView<T>> packed{pack(keys_t, scratch), pack(values, scratch)};
+  attend_blocks<T>(q, packed, first, scale, to, scratch);
+}
+
+template <class T>
+void cached_attention_forward(ConstMatrix<T> q, const KvCache<T>& cache, int64_t layer, int64_t kv_head,
+                              int64_t first, T scale, Matrix<T> out, T* log_sum_exp, T* entropy,
+                              Arena& scratch) {
+  const int64_t seen = first + q.rows;
+  if constexpr (std::is_same_v<T, float>) {
+    if (cache.codes()) {
+      const CodedHead head = cache.coded(layer, kv_head);
+      const Attended<T> to{out, log_sum_exp, entropy};
+      if (q.rows < kPackedFrom) return attend_block<T>(q, head, first, scale, to, scratch);
+      const ArenaScope scope(scratch);
+      const UnpackedCodes unpacked{head, head.unpack_keys_t(q.cols, seen, scratch),
+                                   head.unpack_values(q.cols, seen, scratch)};
+      return attend_blocks<T>(q, unpacked, first, scale, to, scratch);
+    }
   }
+  attention_forward<T>(q, cache.keys_t(layer, kv_head, seen), cache.values(layer, kv_head, seen), first,
+                       scale, out, log_sum_exp, entropy, scratch);
 }
 
 template <class T>
@@ -77,11 +134,13 @@ void attention_backward(ConstMatrix<T> q, ConstMatrix<T> keys, ConstMatrix<T> va
   }
 }
 
-#define QTF_INSTANTIATE_ATTENTION(T)                                                                        \
-  template void attention_forward<T>(ConstMatrix<T>, ConstMatrix<T>, ConstMatrix<T>, int64_t, T, Matrix<T>, \
-                                     T*, T*, Arena&);                                                       \
-  template T attention_entropy<T>(const T*, int64_t, int64_t, int64_t);                                     \
-  template void attention_backward<T>(ConstMatrix<T>, ConstMatrix<T>, ConstMatrix<T>, T, const T*,          \
+#define QTF_INSTANTIATE_ATTENTION(T)                                                                         \
+  template void attention_forward<T>(ConstMatrix<T>, ConstMatrix<T>, ConstMatrix<T>, int64_t, T, Matrix<T>,  \
+                                     T*, T*, Arena&);                                                        \
+  template void cached_attention_forward<T>(ConstMatrix<T>, const KvCache<T>&, int64_t, int64_t, int64_t, T, \
+                                            Matrix<T>, T*, T*, Arena&);                                      \
+  template T attention_entropy<T>(const T*, int64_t, int64_t, int64_t);                                      \
+  template void attention_backward<T>(ConstMatrix<T>, ConstMatrix<T>, ConstMatrix<T>, T, const T*,           \
                                       ConstMatrix<T>, Matrix<T>, Matrix<T>, Matrix<T>, Arena&);
 QTF_INSTANTIATE_ATTENTION(float)
 QTF_INSTANTIATE_ATTENTION(double)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "qtf/base/arena.h"
+#include "qtf/nn/kv_cache.h"
 #include "qtf/tensor/matrix.h"
 
 namespace qtf::nn {
@@ -16,6 +17,13 @@ namespace qtf::nn {
 template <class T>
 void attention_forward(ConstMatrix<T> q, ConstMatrix<T> keys_t, ConstMatrix<T> values, int64_t first, T scale,
                        Matrix<T> out, T* log_sum_exp, T* entropy, Arena& scratch);
+
+/// The same with the keys and values of a layer and key head that a cache holds, those of q's tokens
+/// included.
+template <class T>
+void cached_attention_forward(ConstMatrix<T> q, const KvCache<T>& cache, int64_t layer, int64_t kv_head,
+                              int64_t first, T scale, Matrix<T> out, T* log_sum_exp, T* entropy,
+                              Arena& scratch);
 
 /// A token's attention entropy (nn/attention_entropy.h) of its heads' in nats, heads[h·stride] for h = 0 …
 /// count - 1.

@@ -114,18 +114,20 @@ void attend(const BlockSpec<T>& spec, const Pass<T>& pass, int64_t layer, Matrix
   if (pass.team) pass.team->barrier();  // a sequence's rows may be dealt out over the team
   for (const auto& segment : pass.segments) {
     const auto rows = qkv.row_block(segment.row, segment.rows);
-    const int64_t seen = segment.position + segment.rows;
     for (int64_t head = 0; head < spec.heads; ++head) {
       const int64_t kv = views.kv_of(head);
-      const ConstMatrix<T> keys_t =
-          segment.cache ? segment.cache->keys_t(layer, kv, seen) : views.k(rows, kv).transposed();
-      const ConstMatrix<T> values =
-          segment.cache ? segment.cache->values(layer, kv, seen) : views.v(rows, kv);
       const auto out =
           attended.row_block(segment.row, segment.rows).col_block(head * spec.head_dim, spec.head_dim);
       const int64_t at = head_place(spec, segment, head);
-      attention_forward<T>(views.q(rows, head), keys_t, values, segment.position, attention_scale(spec), out,
-                           log_sum_exp + at, nats ? nats + at : nullptr, scratch);
+      T* const entropies = nats ? nats + at : nullptr;
+      if (segment.cache) {
+        cached_attention_forward<T>(views.q(rows, head), *segment.cache, layer, kv, segment.position,
+                                    attention_scale(spec), out, log_sum_exp + at, entropies, scratch);
+      } else {
+        attention_forward<T>(views.q(rows, head), views.k(rows, kv).transposed(), views.v(rows, kv),
+                             segment.position, attention_scale(spec), out, log_sum_exp + at, entropies,
+                             scratch);
+      }
     }
     if (nats) segment_entropies(spec, segment, nats, entropy);
   }

@@ -107,16 +107,16 @@ class KeyHead {
   /// nats: of all heads and rows (block.h's head_place), or null.
   void attend(Matrix<T> attended, T* nats, Arena& scratch) const {
     const ArenaScope scope(scratch);
-    const int64_t seen = segment_.position + segment_.rows, size = spec_.head_dim;
-    prefetch_keys(seen);
+    const int64_t size = spec_.head_dim;
+    if (!segment_.cache->codes()) prefetch_keys(segment_.position + segment_.rows);
     for (int64_t i = 0; i < segment_.rows; ++i) store(i);
     T* log_sum_exp = scratch.allocate<T>(segment_.rows);
     for (int64_t head = head_ * group_; head < (head_ + 1) * group_; ++head) {
-      attention_forward<T>(rows_.col_block(head * size, size), segment_.cache->keys_t(layer_, head_, seen),
-                           segment_.cache->values(layer_, head_, seen), segment_.position,
-                           T{1} / std::sqrt(static_cast<T>(size)),
-                           attended.row_block(segment_.row, segment_.rows).col_block(head * size, size),
-                           log_sum_exp, nats ? nats + head_place(spec_, segment_, head) : nullptr, scratch);
+      cached_attention_forward<T>(
+          rows_.col_block(head * size, size), *segment_.cache, layer_, head_, segment_.position,
+          T{1} / std::sqrt(static_cast<T>(size)),
+          attended.row_block(segment_.row, segment_.rows).col_block(head * size, size), log_sum_exp,
+          nats ? nats + head_place(spec_, segment_, head) : nullptr, scratch);
     }
   }
 

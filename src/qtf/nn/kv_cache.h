@@ -1,13 +1,18 @@
 // Keys and values of the tokens that a sequence has seen, a layer and key head each. Keys lie transposed, so
-// that a decoded token's scores are one product along contiguous memory.
+// that a decoded token's scores are one product along contiguous memory. They may be kept in fewer bits
+// (nn/kv_codes.h).
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "qtf/base/aligned.h"
+#include "qtf/base/error.h"
+#include "qtf/nn/kv_codes.h"
 #include "qtf/tensor/matrix.h"
 
 namespace qtf::nn {
@@ -16,18 +21,24 @@ namespace qtf::nn {
 template <class T>
 class KvCache {
  public:
-  KvCache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t capacity)
+  /// type: of the codes that it holds in place of numbers; float only.
+  KvCache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t capacity,
+          std::optional<CodeType> type = {})
       : kv_heads_(kv_heads),
         head_dim_(head_dim),
         capacity_(capacity),
-        keys_(static_cast<size_t>(layers * kv_heads * head_dim * capacity)),
+        keys_(static_cast<size_t>(type ? 0 : layers * kv_heads * head_dim * capacity)),
         values_(keys_.size()),
         routed_(static_cast<size_t>(capacity) + 1),
-        levels_(static_cast<size_t>(layers * capacity)) {}
+        levels_(static_cast<size_t>(layers * capacity)) {
+    QTF_ASSERT(!type || (std::is_same_v<T, float>));
+    if (type) codes_.emplace(*type, layers * kv_heads, head_dim, capacity);
+  }
 
   int64_t length() const { return length_; }
   int64_t capacity() const { return capacity_; }
-  size_t bytes() const { return 2 * keys_.size() * sizeof(T); }
+  /// Of keys and values.
+  size_t bytes() const { return codes_ ? codes_->bytes() : 2 * keys_.size() * sizeof(T); }
 
   /// Forgets all but the first `length` tokens.
   void truncate(int64_t length) { length_ = std::min(length_, length); }
@@ -36,6 +47,9 @@ class KvCache {
 
   /// Stores one token's key and value of a layer and head at `position`.
   void store(int64_t layer, int64_t head, int64_t position, const T* key, const T* value) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (codes_) return codes_->store(layer * kv_heads_ + head, position, key, value);
+    }
     T* keys = keys_.data() + offset(layer, head);
     for (int64_t i = 0; i < head_dim_; ++i) keys[i * capacity_ + position] = key[i];
     std::copy_n(value, head_dim_, values_.data() + offset(layer, head) + position * head_dim_);
@@ -73,6 +87,10 @@ class KvCache {
     hints_[static_cast<size_t>(position)] = hint;
   }
 
+  /// Null: numbers, which the next two give.
+  const KvCodes* codes() const { return codes_ ? &*codes_ : nullptr; }
+  CodedHead coded(int64_t layer, int64_t head) const { return codes_->head(layer * kv_heads_ + head); }
+
   /// [head_dim, length].
   ConstMatrix<T> keys_t(int64_t layer, int64_t head, int64_t length) const {
     return {keys_.data() + offset(layer, head), head_dim_, length, capacity_};
@@ -90,6 +108,7 @@ class KvCache {
   int64_t kv_heads_, head_dim_, capacity_;
   int64_t length_ = 0;
   AlignedVector<T> keys_, values_;
+  std::optional<KvCodes> codes_;
   std::vector<int32_t> routed_;  // [capacity + 1], of the tokens before each position
   std::vector<uint8_t> levels_;  // [layers, capacity]
   std::vector<T> outputs_;       // [capacity, D], once one is kept

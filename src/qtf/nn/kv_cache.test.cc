@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "qtf/nn/attention.h"
 #include "qtf/nn/nn_test.h"
 
 namespace qtf::nn {
@@ -39,6 +42,54 @@ TEST(KvCache, GivesBackWhatWasStored) {
       }
     }
   }
+}
+
+/// A cache's scores and products of a head beside those of a cache of numbers, for 1 and 20 queries.
+void expect_products_near(CodeType type, int64_t width, double tolerance) {
+  const int64_t layers = 2, heads = 3, capacity = 50, tokens = 37;
+  KvCache<float> coded(layers, heads, width, capacity, type), exact(layers, heads, width, capacity);
+  for (int64_t at = 0; at < layers * heads * tokens; ++at) {
+    const auto key = random_values<float>(width, static_cast<uint64_t>(at)),
+               value = random_values<float>(width, static_cast<uint64_t>(10'000 + at));
+    for (auto* cache : {&coded, &exact})
+      cache->store(at / tokens / heads, at / tokens % heads, at % tokens, key.data(), value.data());
+  }
+  Arena arena;
+  for (const int64_t rows : {int64_t{1}, int64_t{20}}) {
+    const auto queries = random_values<float>(rows * width, 5);
+    const ConstMatrix<float> q{queries.data(), rows, width};
+    std::vector<float> out[2], log_sums[2], entropies[2];
+    for (int side = 0; side < 2; ++side) {
+      out[side].resize(static_cast<size_t>(rows * width));
+      log_sums[side].resize(static_cast<size_t>(rows));
+      entropies[side].resize(static_cast<size_t>(rows));
+      cached_attention_forward<float>(
+          q, side == 0 ? coded : exact, 1, 2, tokens - rows, 1 / std::sqrt(static_cast<float>(width)),
+          {out[side].data(), rows, width}, log_sums[side].data(), entropies[side].data(), arena);
+    }
+    for (size_t i = 0; i < out[0].size(); ++i) ASSERT_NEAR(out[0][i], out[1][i], tolerance) << i;
+    for (size_t i = 0; i < log_sums[0].size(); ++i) {
+      ASSERT_NEAR(log_sums[0][i], log_sums[1][i], tolerance);
+      ASSERT_NEAR(entropies[0][i], entropies[1][i], tolerance);
+    }
+  }
+}
+
+TEST(KvCache, OfCodesAttendsAsItsNumbersDo) {
+  for (const int64_t width : {5, 16, 32, 80}) {
+    expect_products_near(CodeType::f16, width, 2e-3);
+    expect_products_near(CodeType::int8, width, 3e-2);
+    expect_products_near(CodeType::int4, width, 0.4);
+  }
+}
+
+TEST(KvCache, OfCodesTakesTheirBits) {
+  const auto bytes = [](std::optional<CodeType> type) {
+    return static_cast<double>(KvCache<float>(2, 3, 64, 512, type).bytes());
+  };
+  EXPECT_EQ(bytes(CodeType::f16), bytes({}) / 2);
+  EXPECT_LT(bytes(CodeType::int8), bytes({}) / 3.8);
+  EXPECT_LT(bytes(CodeType::int4), bytes({}) / 7.1);
 }
 
 TEST(KvCache, KeepsLevelsOfEveryLayer) {

@@ -58,8 +58,9 @@ struct RankChoice {
 
 /// A model ready to run, and the threads that run it: one pass at a time, whoever asks.
 struct Model {
-  Model(const std::filesystem::path& place, int threads)
+  Model(const std::filesystem::path& place, int threads, const std::string& cache_dtype)
       : path(place.string()), pool(threads), loaded(cli::open_model(path, "load")) {
+    cli::set_cache_type(cache_dtype, *loaded.model);
     loaded.model->prepare(tt::Use::inference, pool);
   }
 
@@ -353,9 +354,13 @@ void bind_models(py::module_& module) {
       .def("__repr__", &describe);
   module.def(
       "load",
-      [](const std::filesystem::path& path, int threads) { return std::make_shared<Model>(path, threads); },
-      "path"_a, kw_only, "threads"_a = 0, released,
-      "Opens a model folder, a GGUF file or a llama2.c .bin. threads: 0: all cores.");
+      [](const std::filesystem::path& path, int threads, const std::string& cache_dtype) {
+        return std::make_shared<Model>(path, threads, cache_dtype);
+      },
+      "path"_a, kw_only, "threads"_a = 0, "cache_dtype"_a = "f32", released,
+      "Opens a model folder, a GGUF file or a llama2.c .bin. threads: 0: all cores. cache_dtype: what keys "
+      "and "
+      "values of the tokens before are kept in: f32, f16, int8 or int4.");
 }
 
 }  // namespace qtf::python

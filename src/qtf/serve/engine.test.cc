@@ -84,8 +84,12 @@ TEST_P(EngineOfModel, AnswersAsIfEachWereAlone) {
   const auto scheduled = [&](int number) { return number % 2 == 0 ? scheduler : nullptr; };
 
   constexpr int kJobs = 24;
-  for (const int threads : {1, 2}) {
-    Engine engine(loaded_model(GetParam()), threads, {.most_active = 9, .prompt_tokens = 7});
+  using ThreadsAndCache = std::pair<int, std::optional<CodeType>>;
+  for (const auto& [threads, cache] : {ThreadsAndCache{1, {}}, {2, {}}, {2, CodeType::int8}}) {
+    reference.model->set_cache_type(cache);
+    model::LoadedModel served = loaded_model(GetParam());
+    served.model->set_cache_type(cache);
+    Engine engine(std::move(served), threads, {.most_active = 9, .prompt_tokens = 7});
     // The second round finds the first one's texts in the prefix cache.
     for (const bool again : {false, true}) {
       std::vector<Ear> ears(kJobs);
@@ -95,8 +99,8 @@ TEST_P(EngineOfModel, AnswersAsIfEachWereAlone) {
       for (int i = 0; i < kJobs; ++i) {
         const Heard& heard = ears[static_cast<size_t>(i)].wait();
         const model::Generation expected = alone(reference, i, level(i), scheduled(i).get());
-        EXPECT_EQ(ids(heard), expected.tokens)
-            << "job " << i << ", " << threads << " threads, again " << again;
+        EXPECT_EQ(ids(heard), expected.tokens) << "job " << i << ", " << threads << " threads, again "
+                                               << again << ", in codes " << cache.has_value();
         EXPECT_EQ(heard.text, expected.text);
         EXPECT_EQ(heard.finished.ending, expected.stopped ? Ending::stop : Ending::length);
         EXPECT_EQ(heard.finished.prompt_tokens, expected.prompt_tokens);

@@ -4,7 +4,6 @@
 
 #include "qtf/base/error.h"
 #include "qtf/kernels/gemm.h"
-#include "qtf/kernels/quantized.h"
 
 namespace qtf {
 
@@ -12,19 +11,6 @@ namespace {
 
 constexpr int64_t kFewRows = 16;              // up to this many, codes are decoded in registers
 constexpr int64_t kDecodedBytes = 256 << 10;  // of panels that more rows share, decoded: they stay in L2
-
-/// call(kernels' code type).
-template <class Call>
-decltype(auto) with_code(CodeType type, Call&& call) {
-  switch (type) {
-    case CodeType::f16:
-      return call(kernels::Float16());
-    case CodeType::int8:
-      return call(kernels::Int8());
-    default:
-      return call(kernels::Int4());
-  }
-}
 
 kernels::QuantizedPanels panels_of(const PackedMatrix<float>& b, int64_t first) {
   return {b.codes(), b.rows(), b.coding().block_of(b.rows()), first};
