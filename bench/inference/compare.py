@@ -8,6 +8,10 @@ one ratio; the median is the figure. Without a peer only our own speed is printe
   bench/inference/compare.py --peer ~/llama.cpp/build/bin/llama-bench --json figures.json
   bench/inference/compare.py --dtype int8 --peer ~/llama.cpp/build/bin/llama-bench
   bench/inference/compare.py --scaling    our own speed against width, context, vocabulary and threads
+  bench/inference/compare.py --caches     and against what the cache holds
+
+Peak memory is of a whole process. Joules are our own decoding's by the best meter that the machine has, with its
+tier; the peer's are at the same watts.
 """
 import argparse
 import json
@@ -45,6 +49,7 @@ def parse():
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs a model (%(default)s)")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions within a run (%(default)s)")
     parser.add_argument("--scaling", action="store_true", help="print our own scaling instead")
+    parser.add_argument("--caches", action="store_true", help="print our own speed by what the cache holds instead")
     parser.add_argument("--json", help="file to save the figures in, with machine and commit")
     flags = parser.parse_args()
     flags.model = flags.model or list(MODELS)
@@ -54,12 +59,21 @@ def parse():
     return flags
 
 
+def run_program(command):
+    """What a command printed, and the most bytes of memory that it had."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0), err.seek(0)
+        if process.returncode:
+            sys.exit(f"{' '.join(command)}\nended with status {process.returncode}:\n"
+                     f"{err.read().decode(errors='replace').strip()}")
+        return out.read().decode(errors="replace"), 1024 * usage.ru_maxrss
+
+
 def output_of(command):
-    result = subprocess.run(command, capture_output=True)
-    if result.returncode:
-        sys.exit(f"{' '.join(command)}\nended with status {result.returncode}:\n"
-                 f"{result.stderr.decode(errors='replace').strip()}")
-    return result.stdout.decode(errors="replace")
+    return run_program(command)[0]
 
 
 def run_qtf(flags, folder, threads, verb, **options):
@@ -82,9 +96,10 @@ def median_speeds(flags, folder, threads, **options):
 
 def run_peer(flags, path, threads):
     words = ["-m", path, "-p", str(PROMPT), "-n", str(GENERATE), "-t", str(threads), "-r", str(flags.repeat)]
-    runs = json.loads(output_of([flags.peer, *words, "-o", "json"]))
-    speeds = {"prefill" if run["n_gen"] == 0 else "decode": statistics.median(run["samples_ts"]) for run in runs}
-    return speeds
+    printed, peak = run_program([flags.peer, *words, "-o", "json"])
+    speeds = {"prefill" if run["n_gen"] == 0 else "decode": statistics.median(run["samples_ts"])
+              for run in json.loads(printed)}
+    return {**speeds, "peak_bytes": peak}
 
 
 def compare_outputs(flags, name, folder, path):
@@ -151,9 +166,16 @@ def print_pair(name, number, threads, ours, theirs):
 def summary(name, parameters, threads, pairs):
     row = {"model": name, "parameters": parameters, "threads": threads,
            "read_share": statistics.median(read_share(ours) for ours, _ in pairs)}
-    for key in ("prefill", "decode", "decode_bytes_per_token", "read_bytes_per_second", "triad_bytes_per_second"):
+    for key in ("prefill", "decode", "peak_bytes", "decode_bytes_per_token", "read_bytes_per_second",
+                "triad_bytes_per_second"):
         row[key] = statistics.median(ours[key] for ours, _ in pairs)
+    energies = [ours["decode_energy"] for ours, _ in pairs if ours["decode_energy"]]
+    if energies:
+        row["decode_energy"] = {"tier": energies[0]["tier"]}
+        for key in ("joules", "low", "high"):
+            row["decode_energy"][key] = statistics.median(energy[key] for energy in energies) / GENERATE
     if pairs[0][1]:
+        row["peer_peak_bytes"] = statistics.median(theirs["peak_bytes"] for _, theirs in pairs)
         for key in ("prefill", "decode"):
             row[f"peer_{key}"] = statistics.median(theirs[key] for _, theirs in pairs)
             row[f"{key}_ratios"] = [ours[key] / theirs[key] for ours, theirs in pairs]
@@ -163,7 +185,8 @@ def summary(name, parameters, threads, pairs):
 
 def print_summary(rows, dtype):
     print(f"\nWeights of {dtype}:\n\n| model | threads | prefill 512, tokens/s: qtf / llama.cpp | ratio | decode 128: qtf / llama.cpp | ratio "
-          "| decoding reads, GB/s | of read / triad bandwidth |\n|---|---|---|---|---|---|---|---|")
+          "| decoding reads, GB/s | of read / triad bandwidth | peak MB: qtf / llama.cpp "
+          "| mJ a decoded token: qtf / llama.cpp |\n|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         cells = [f"{row['model']} ({row['parameters'] / 1e6:.1f} M)", str(row["threads"])]
         for key in ("prefill", "decode"):
@@ -171,8 +194,55 @@ def print_summary(rows, dtype):
             cells += [f"{row[key]:.0f} / {peer}", f"{row[f'{key}_ratio']:.2f}" if f"{key}_ratio" in row else "-"]
         speed = row["decode"] * row["decode_bytes_per_token"]
         cells += [f"{speed / 1e9:.1f}",
-                  f"{100 * row['read_share']:.0f} % / {100 * speed / row['triad_bytes_per_second']:.0f} %"]
+                  f"{100 * row['read_share']:.0f} % / {100 * speed / row['triad_bytes_per_second']:.0f} %",
+                  f"{row['peak_bytes'] / 1e6:.0f} / "
+                  + (f"{row['peer_peak_bytes'] / 1e6:.0f}" if "peer_peak_bytes" in row else "peer missing"),
+                  energy_cell(row)]
         print("| " + " | ".join(cells) + " |")
+
+
+def energy_cell(row):
+    energy = row.get("decode_energy")
+    if not energy:
+        return "no meter"
+    cell = f"{1e3 * energy['joules']:.2f}"
+    if "decode_ratio" in row:
+        cell += f" / {1e3 * energy['joules'] * row['decode_ratio']:.2f}"
+    return cell + f" {energy['tier']} (qtf within {1e3 * energy['low']:.2f} to {1e3 * energy['high']:.2f})"
+
+
+CACHE_TYPES = ["f32", "f16", "int8", "int4"]
+STARTS = [0, 896]  # tokens in the cache before 128 are decoded
+
+
+def caches_row(flags, folder, threads, start):
+    """Median speeds of every type of cache, the types taken in turn in each round."""
+    rounds = {dtype: [] for dtype in CACHE_TYPES}
+    for _ in range(flags.rounds):
+        for dtype in CACHE_TYPES:
+            rounds[dtype].append(median_speeds(flags, folder, threads, prompt=PROMPT, generate=GENERATE, start=start,
+                                               cache_dtype=dtype))
+    return {dtype: {key: statistics.median(run[key] for run in runs) for key in ("prefill", "decode", "cache_bytes")}
+            for dtype, runs in rounds.items()}
+
+
+def caches(flags):
+    rows = []
+    print("\n| model | threads | tokens before | cache | MB a text of 1024 | decode 128, tokens/s | to f32 "
+          "| prefill 512, tokens/s | to f32 |\n|---|---|---|---|---|---|---|---|---|")
+    for name in flags.model:
+        with tempfile.TemporaryDirectory(prefix="qtf-inference-") as folder:
+            make_model(flags, folder, **MODELS[name])
+            for threads in flags.threads:
+                for start in STARTS:
+                    row = caches_row(flags, folder, threads, start)
+                    rows.append({"model": name, "threads": threads, "start": start, **row})
+                    for dtype, run in row.items():
+                        to_floats = [run[key] / row["f32"][key] for key in ("decode", "prefill")]
+                        print(f"| {name} | {threads} | {start} | {dtype} | {run['cache_bytes'] / 1e6:.2f} "
+                              f"| {run['decode']:.0f} | {to_floats[0]:.2f} | {run['prefill']:.0f} "
+                              f"| {to_floats[1]:.2f} |", flush=True)
+    return rows
 
 
 BASE = {"width": 256, "layers": 4, "vocabulary": 8192, "context": 1024, "prompt": 512, "sequences": 1, "threads": 2}
@@ -239,7 +309,7 @@ def main():
     if where["load_before"] > 0.5:
         print(f"warning: load average {where['load_before']:.1f}, other programs run here; the ratios may not hold")
     print(f"{where['machine']['cpu']}, {where['machine']['cores']} cores, commit {where['commit']}")
-    rows = scaling(flags) if flags.scaling else comparison(flags)
+    rows = scaling(flags) if flags.scaling else caches(flags) if flags.caches else comparison(flags)
     if flags.json:
         with open(flags.json, "w") as file:
             json.dump({**where, "results": rows}, file, indent=2)

@@ -1,5 +1,7 @@
 // Our side of bench/inference/: makes a Llama-family model of random weights, continues token ids greedily,
 // and measures prompts and decoded tokens as llama-bench does, each as one JSON object. compare.py runs it.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -8,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../options.h"
+#include "qtf/adapt/energy.h"
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
 #include "qtf/kernels/softmax.h"
@@ -27,7 +30,7 @@ struct Flags {
   std::string model;
   qtf::model::ModelConfig config;
   uint64_t seed = 1;
-  std::string from, dtype = "int8", block = "32";
+  std::string from, dtype = "int8", block = "32", cache_dtype = "f32";
   std::vector<std::string> shapes;
   std::vector<int32_t> tokens;
   int64_t prompt = 512, generate = 128, start = 0, sequences = 1;
@@ -82,15 +85,16 @@ struct Session {
 
   explicit Session(const Flags& flags)
       : pool(flags.threads),
-        loaded(prepared(flags.model, pool)),
+        loaded(prepared(flags, pool)),
         inference(*loaded.model, pool),
         config(loaded.model->config()),
         caches(static_cast<size_t>(flags.sequences), loaded.model->make_cache(config.context)),
         hidden(static_cast<size_t>(std::max(config.context, flags.sequences) * config.width)),
         logits(static_cast<size_t>(flags.sequences * config.vocabulary)) {}
 
-  static qtf::model::LoadedModel prepared(const std::string& folder, qtf::ThreadPool& pool) {
-    qtf::model::LoadedModel loaded = qtf::model::load_model(folder);
+  static qtf::model::LoadedModel prepared(const Flags& flags, qtf::ThreadPool& pool) {
+    qtf::model::LoadedModel loaded = qtf::model::load_model(flags.model);
+    loaded.model->set_cache_type(qtf::code_type_named(flags.cache_dtype));
     loaded.model->prepare(qtf::tt::Use::inference, pool);
     return loaded;
   }
@@ -176,7 +180,33 @@ struct Work {
   double prefill_flops, weight_bytes, cache_bytes;
 };
 
-Work work_of(const qtf::model::Transformer<float>& model, const Flags& flags) {
+/// The most memory that the process has had so far.
+double peak_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return 1024.0 * static_cast<double>(usage.ru_maxrss);
+}
+
+/// Joules of a span of work, their interval and tier; null where no meter can be had, or none so short.
+Json energy_of(int threads, const std::function<void()>& work) {
+  try {
+    qtf::adapt::MeterOptions options;
+    options.threads = threads;
+    const auto meter = qtf::adapt::open_meter("auto", options);
+    meter->start();
+    work();
+    const qtf::adapt::Energy energy = meter->stop();
+    return {{"joules", energy.joules},
+            {"low", energy.low},
+            {"high", energy.high},
+            {"tier", qtf::adapt::tier_name(energy.tier)}};
+  } catch (const qtf::InputError&) {
+    return nullptr;
+  }
+}
+
+Work work_of(const qtf::model::Transformer<float>& model, const Flags& flags,
+             const qtf::nn::KvCache<float>& cache) {
   const qtf::model::ModelConfig& config = model.config();
   const auto attention = [&](double tokens_seen) {
     return 2 * static_cast<double>(config.layers * config.width) * tokens_seen;
@@ -192,7 +222,7 @@ Work work_of(const qtf::model::Transformer<float>& model, const Flags& flags) {
                                  static_cast<double>(qtf::model::parameter_count(config))
                            : 4;
   return {2 * (products - head + head / prompt + attention((prompt + 1) / 2)), bytes * products,
-          4 * 2 * static_cast<double>(config.layers * config.kv_width()) * seen};
+          static_cast<double>(cache.bytes()) / static_cast<double>(cache.capacity()) * seen};
 }
 
 Json measure(const Flags& flags) {
@@ -203,6 +233,7 @@ Json measure(const Flags& flags) {
   const auto prompt = all.first(static_cast<size_t>(flags.prompt));
   session.extend(all.first(1));  // touches the memory
   std::vector<double> prefill, decode;
+  Json energy;  // of the last decoding
   for (int i = 0; i < flags.repeat; ++i) {
     if (flags.prompt > 0) {
       session.forget();
@@ -212,13 +243,17 @@ Json measure(const Flags& flags) {
       session.forget();
       for (size_t s = 0; flags.start > 0 && s < session.caches.size(); ++s)
         session.extend(all.first(static_cast<size_t>(flags.start)), s);
-      const double seconds = seconds_of([&] {
-        for (const int32_t token : all.first(static_cast<size_t>(flags.generate))) session.step(token);
+      double seconds = 0;
+      energy = energy_of(session.pool.size(), [&] {
+        seconds = seconds_of([&] {
+          for (const int32_t token : all.first(static_cast<size_t>(flags.generate))) session.step(token);
+        });
       });
       decode.push_back(static_cast<double>(flags.generate * flags.sequences) / seconds);
     }
   }
-  const Work work = work_of(*session.loaded.model, flags);
+  const double peak = peak_bytes();  // before the arrays of the bandwidth
+  const Work work = work_of(*session.loaded.model, flags, session.caches.front());
   const Bandwidth bandwidth = measure_bandwidth(session.pool, static_cast<int64_t>(work.weight_bytes));
   return {
       {"prefill_tokens_per_second", prefill},
@@ -226,6 +261,9 @@ Json measure(const Flags& flags) {
       {"threads", session.pool.size()},
       {"prefill_flops_per_token", work.prefill_flops},
       {"weight_bytes", work.weight_bytes},
+      {"cache_bytes", session.caches.front().bytes()},
+      {"peak_bytes", peak},
+      {"decode_energy", energy},
       {"decode_bytes_per_token", work.weight_bytes / static_cast<double>(flags.sequences) + work.cache_bytes},
       {"read_bytes_per_second", bandwidth.read},
       {"triad_bytes_per_second", bandwidth.triad}};
@@ -262,6 +300,7 @@ int main(int argc, char** argv) {
   speed.add("--generate", flags.generate, "tokens decoded one by one; 0: none");
   speed.add("--start", flags.start, "tokens in the cache before decoding");
   speed.add("--sequences", flags.sequences, "sequences decoded together");
+  speed.add("--cache-dtype", flags.cache_dtype, "f32, f16, int8 or int4");
   speed.add("--repeat", flags.repeat);
   app.parse(argc, argv);
   try {

@@ -6,6 +6,7 @@
 #include "qtf/base/error.h"
 #include "qtf/budget/cost_profile.h"
 #include "qtf/model/parameters.h"
+#include "qtf/tt/linear_map.h"
 
 namespace qtf::budget {
 
@@ -17,20 +18,44 @@ constexpr int64_t kMostRanksOffered = 128;
 // Of the file: its length, the metadata's text, and what aligns the data.
 constexpr int64_t kFileBytes = 8 + 40 + 64;
 
-/// Upper bound of a tensor's bytes, its entry in the header included. `total`: of all data, for the digits.
+int64_t count_of(const std::vector<int64_t>& dims) {
+  int64_t count = 1;
+  for (const int64_t dim : dims) count *= dim;
+  return count;
+}
+
+/// Upper bound of the bytes that a tensor's entry in the header takes. `total`: of all data, for the digits.
+int64_t entry_bytes(const std::string& name, const std::vector<int64_t>& dims, int64_t total) {
+  const auto digits = static_cast<int64_t>(std::to_string(total).size());
+  int64_t bytes = static_cast<int64_t>(name.size()) + 2 * digits + 52;
+  for (const int64_t dim : dims) bytes += static_cast<int64_t>(std::to_string(dim).size()) + 1;
+  return bytes;
+}
+
+/// A tensor's bytes, its entry included.
 int64_t tensor_bytes(const std::string& name, const std::vector<int64_t>& dims, int64_t total,
                      int64_t bytes_per_number) {
-  const auto digits = static_cast<int64_t>(std::to_string(total).size());
-  int64_t count = 1, header = static_cast<int64_t>(name.size()) + 2 * digits + 52;
-  for (const int64_t dim : dims) {
-    count *= dim;
-    header += static_cast<int64_t>(std::to_string(dim).size()) + 1;
-  }
-  return count * bytes_per_number + header;
+  return count_of(dims) * bytes_per_number + entry_bytes(name, dims, total);
+}
+
+/// The same of a core in codes, with its scales.
+int64_t coded_bytes(const std::string& name, const tt::CoreSpec& core, int64_t total, const Coding& coding) {
+  const int64_t cols = tt::core_row_size(core), rows = count_of(core.dims) / cols;
+  const int64_t scales = coding.row_scales(cols);
+  int64_t bytes = rows * (coding.row_bytes(cols) + 2 * scales) + entry_bytes(name, {rows, cols}, total);
+  if (coding.scaled()) bytes += entry_bytes(name + ".scale", {rows, scales}, total);
+  return bytes;
 }
 
 tt::WeightShape chain_of(const model::MapSpec& spec, int64_t rank) {
   return tt::parse_shape(fmt::format("chain:rank={}", rank), spec.out, spec.in);
+}
+
+/// With a fixed gauge; its pivots lie somewhere.
+tt::WeightShape fixed_chain_of(const model::MapSpec& spec, int64_t rank) {
+  tt::WeightShape shape = chain_of(spec, rank);
+  for (int64_t r = 0; r < rank; ++r) shape.pivots.push_back(r * spec.in / rank);
+  return shape;
 }
 
 /// Makes a map's sizes.
@@ -65,16 +90,16 @@ class MapSizes {
   MapSize chain_size(const model::MapSpec& spec, int64_t rank, double loss) const {
     MapSize size;
     size.rank = rank;
-    size.parameters = rank * (spec.out + spec.in) - rank * rank;
-    size.bytes = bytes_of(spec.name + ".core.0", {1, spec.out, rank}) +
-                 bytes_of(spec.name + ".core.1", {rank, spec.in - rank, 1});  // without the pivots
+    // Codes of 4 bits need the numbers that a fixed gauge leaves out (model/gauge.h).
+    const bool all = options_.coding && options_.coding->type == CodeType::int4;
+    add_cores(spec, all ? chain_of(spec, rank) : fixed_chain_of(spec, rank), size);
     size.loss = std::llround(std::min(options_.loss_scale * loss, 1e4) * 1e9);
     if (is_looked_up(spec)) return size;
     const adapt::MapCosts& costs = costs_.at(spec.name);
     size.cost = adapt::query_cost(adapt::costs_of_rank(costs, rank), costs.use, query_);
     const adapt::QueryCost merged =
         adapt::query_cost(adapt::costs_of_shape(costs, "dense"), costs.use, query_);
-    size.merged = merged.ns < size.cost.ns;
+    size.merged = !options_.coding && merged.ns < size.cost.ns;
     if (size.merged) size.cost = merged;
     return size;
   }
@@ -83,9 +108,7 @@ class MapSizes {
   MapSize whole_size(const model::MapSpec& spec, tt::WeightShape shape) const {
     if (shape.out == 0) shape.out = spec.out, shape.in = spec.in;
     MapSize size;
-    size.parameters = tt::parameters(shape);
-    for (const tt::CoreSpec& core : tt::cores(shape))
-      size.bytes += bytes_of(spec.name + "." + core.suffix, core.dims);
+    add_cores(spec, shape, size);
     if (is_looked_up(spec)) return size;
     const adapt::MapCosts& costs = costs_.at(spec.name);
     const std::string name = shape.kind == tt::ShapeKind::dense ? "dense" : tt::summary(shape);
@@ -93,8 +116,13 @@ class MapSizes {
     return size;
   }
 
-  int64_t bytes_of(const std::string& name, const std::vector<int64_t>& dims) const {
-    return tensor_bytes(name, dims, total_bytes_, options_.bytes_per_number);
+  void add_cores(const model::MapSpec& spec, const tt::WeightShape& shape, MapSize& size) const {
+    size.parameters = tt::parameters(shape);
+    for (const tt::CoreSpec& core : tt::cores(shape)) {
+      const std::string name = spec.name + "." + core.suffix;
+      size.bytes += options_.coding ? coded_bytes(name, core, total_bytes_, *options_.coding)
+                                    : tensor_bytes(name, core.dims, total_bytes_, options_.bytes_per_number);
+    }
   }
 
   bool is_looked_up(const model::MapSpec& spec) const {
@@ -145,10 +173,8 @@ model::ModelConfig sized_config(const model::ModelConfig& source, const SizeTabl
       if (own != config.shapes.end() && is_cut(own->second)) config.shapes.erase(own);
       continue;
     }
-    tt::WeightShape shape = chain_of(map.spec, size.rank);
-    for (int64_t r = 0; placed_pivots && r < size.rank; ++r)
-      shape.pivots.push_back(r * map.spec.in / size.rank);
-    config.shapes[map.spec.name] = std::move(shape);
+    config.shapes[map.spec.name] =
+        placed_pivots ? fixed_chain_of(map.spec, size.rank) : chain_of(map.spec, size.rank);
     if (size.merged) config.plan[map.spec.name] = {1};
   }
   return config;

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "qtf/adapt/budget_solver.h"
 #include "qtf/adapt/cost_table.h"
 #include "qtf/model/config.h"
+#include "qtf/tensor/quantized_matrix.h"
 
 namespace qtf::budget {
 
@@ -15,7 +17,7 @@ struct MapSize {
   int64_t rank = 0;     ///< of a chain with a fixed gauge; 0: as it is (dense, or a shape that is not cut)
   bool merged = false;  ///< a chain that runs as the matrix it multiplies out to: less time for the query
   int64_t parameters = 0;
-  int64_t bytes = 0;      ///< in model.safetensors, name and place in its header included
+  int64_t bytes = 0;      ///< in model.safetensors, names and places in its header included
   adapt::QueryCost cost;  ///< of the query
   int64_t loss = 0;       ///< predicted, in 1e-9 nats/token
 };
@@ -39,6 +41,8 @@ using PredictedLosses = std::vector<std::vector<double>>;
 struct SizeTableOptions {
   double loss_scale = 1;         ///< of all predicted losses, see docs/budgets.md
   int64_t bytes_per_number = 4;  ///< in the file
+  /// Of cores, which the model then runs from: codes in place of numbers, and no chain runs as a matrix.
+  std::optional<Coding> coding = {};
 };
 SizeTable make_size_table(const model::ModelConfig& source, const PredictedLosses& losses,
                           const adapt::CostTable& costs, const adapt::Query& query,

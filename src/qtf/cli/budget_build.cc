@@ -7,7 +7,9 @@
 #include "qtf/adapt/decision_records.h"
 #include "qtf/base/progress.h"
 #include "qtf/compress/plan.h"
+#include "qtf/compress/quantize.h"
 #include "qtf/model/gauge.h"
+#include "qtf/model/quantized_weights.h"
 #include "qtf/train/evaluate.h"
 
 namespace qtf::cli {
@@ -60,13 +62,14 @@ double perplexity_on(const fs::path& text, const model::LoadedModel& loaded, Thr
 
 BudgetBuilder::BudgetBuilder(model::LoadedModel& loaded, const CalibrationInput& input,
                              const budget::CostProfile& profile, const adapt::Query& query,
-                             adapt::EnergyMeter& meter, io::DType dtype, ThreadPool& pool, bool progress)
+                             adapt::EnergyMeter& meter, const FileNumbers& numbers, ThreadPool& pool,
+                             bool progress)
     : tokenizer_(*loaded.tokenizer),
       input_(input),
       profile_(profile),
       query_(query),
       meter_(meter),
-      dtype_(dtype),
+      numbers_(numbers),
       pool_(pool),
       progress_(progress) {
   loaded.model->prepare(tt::Use::inference, pool);
@@ -89,7 +92,7 @@ void BudgetBuilder::make_table() {
   const model::ModelConfig& config = source_ ? source_->config() : original_->config();
   table_ = budget::make_size_table(config, losses_, profile_.table, query_,
                                    {loss_scale_ ? 1e-6 * static_cast<double>(loss_scale_->millionths) : 1.0,
-                                    static_cast<int64_t>(io::size_of(dtype_))});
+                                    static_cast<int64_t>(io::size_of(numbers_.dtype)), numbers_.coding});
 }
 
 std::unique_ptr<model::Transformer<float>> BudgetBuilder::assemble(const std::vector<int64_t>& chosen) const {
@@ -108,6 +111,18 @@ std::unique_ptr<model::Transformer<float>> BudgetBuilder::assemble(const std::ve
   auto model = compress::compress(*original_, calibration_, input_.text, options, pool_).model;
   if (!kept.empty()) model = compress::with_maps_of(*model, *source_, kept, pool_);
   model->set_plan(config.plan);
+  return as_stored(std::move(model), true);
+}
+
+std::unique_ptr<model::Transformer<float>> BudgetBuilder::as_stored(std::unique_ptr<Model> model,
+                                                                    bool calibrated) const {
+  if (numbers_.coding) {
+    const Coding& coding = *numbers_.coding;
+    if (coding.type == CodeType::int4) model = model::with_spread_gauge(*model);
+    model->set_codes(calibrated
+                         ? compress::quantize(*model, calibration_, coding, pool_)
+                         : model::quantize(model->layout(), std::as_const(*model).parameters(), coding));
+  }
   model->prepare(tt::Use::inference, pool_);
   return model;
 }
@@ -143,11 +158,11 @@ budget::QueryMeasurement BudgetBuilder::measure(const Model& model) const {
 }
 
 budget::QueryMeasurement BudgetBuilder::measure_shapes(const model::ModelConfig& config) const {
-  Model model(config);
-  model.initialise(1);
-  model.prepare(tt::Use::inference, pool_);
-  const budget::QueryMeasurement measured = measure(model);
-  tell(progress_, fmt::format("{} parameters take {:.4g} ms (95th percentile)", model.layout().size,
+  auto random = std::make_unique<Model>(config);
+  random->initialise(1);
+  const auto model = as_stored(std::move(random), false);
+  const budget::QueryMeasurement measured = measure(*model);
+  tell(progress_, fmt::format("{} parameters take {:.4g} ms (95th percentile)", model->layout().size,
                               1e-6 * static_cast<double>(measured.p95_ns)));
   return measured;
 }
@@ -238,8 +253,12 @@ BuiltBudget BudgetBuilder::build_for_perplexity(const BudgetAsked& asked) {
 }
 
 void BudgetBuilder::save(const Model& model, const fs::path& folder) const {
-  model::save_description(folder, model.config(), tokenizer_);
-  model::save_weights(folder, model.layout(), model.parameters(), dtype_);
+  if (model.codes()) {
+    model::save_quantized_folder(folder, model, &tokenizer_);
+  } else {
+    model::save_description(folder, model.config(), tokenizer_);
+    model::save_weights(folder, model.layout(), model.parameters(), numbers_.dtype);
+  }
   compress::save_calibration(folder / "calibration.safetensors", calibration_);
 }
 

@@ -35,12 +35,18 @@ struct BuiltBudget {
   audit::DecisionList decisions;
 };
 
+/// How the made model's file keeps its numbers: floats, or cores as codes from which the model then runs.
+struct FileNumbers {
+  io::DType dtype = io::DType::f32;
+  std::optional<Coding> coding = {};
+};
+
 class BudgetBuilder {
  public:
-  /// dtype: of the file. Takes the loaded model's weights; its tokenizer stays. All must outlive it.
+  /// Takes the loaded model's weights; its tokenizer stays. All must outlive it.
   BudgetBuilder(model::LoadedModel& loaded, const CalibrationInput& input, const budget::CostProfile& profile,
-                const adapt::Query& query, adapt::EnergyMeter& meter, io::DType dtype, ThreadPool& pool,
-                bool progress);
+                const adapt::Query& query, adapt::EnergyMeter& meter, const FileNumbers& numbers,
+                ThreadPool& pool, bool progress);
 
   /// Reads the text that perplexity is measured on, and scales predicted losses by what two models made with
   /// them really lose on it.
@@ -62,6 +68,8 @@ class BudgetBuilder {
 
   void make_table();
   std::unique_ptr<Model> assemble(const std::vector<int64_t>& chosen) const;
+  /// The model as its file keeps it, prepared. Codes: by the calibration, or the nearest.
+  std::unique_ptr<Model> as_stored(std::unique_ptr<Model> model, bool calibrated) const;
   double nats_of(const Model& model) const;
   budget::QueryMeasurement measure(const Model& model) const;
   budget::QueryMeasurement measure_shapes(const model::ModelConfig& config) const;
@@ -76,7 +84,7 @@ class BudgetBuilder {
   const budget::CostProfile& profile_;
   adapt::Query query_;
   adapt::EnergyMeter& meter_;
-  io::DType dtype_;
+  FileNumbers numbers_;
   ThreadPool& pool_;
   bool progress_;
   std::unique_ptr<Model> source_;    ///< null: the original itself

@@ -59,8 +59,13 @@ BudgetAsked read_asked(const Arguments& arguments, const model::ModelConfig& con
   return asked;
 }
 
-io::DType file_type(const std::string& text) {
-  return text == "f16" ? io::DType::f16 : text == "bf16" ? io::DType::bf16 : io::DType::f32;
+FileNumbers file_numbers(const std::string& type) {
+  FileNumbers numbers;
+  if (type == "int8" || type == "int4")
+    numbers.coding = Coding{.type = *code_type_named(type)};
+  else
+    numbers.dtype = type == "f16" ? io::DType::f16 : type == "bf16" ? io::DType::bf16 : io::DType::f32;
+  return numbers;
 }
 
 /// The budgets as they are kept, in whole units.
@@ -76,7 +81,8 @@ nlohmann::json asked_facts(const BudgetAsked& asked) {
 }
 
 /// Everything that the decisions were made from beside their own questions.
-nlohmann::json inputs_of(const BudgetReport& report, const KeptProfile& kept, const BudgetBuilder& builder) {
+nlohmann::json inputs_of(const BudgetReport& report, const KeptProfile& kept, const BudgetBuilder& builder,
+                         const std::string& type) {
   const int64_t scale = builder.loss_scale() ? builder.loss_scale()->millionths : 1'000'000;
   return {{"source", std::filesystem::path(report.source).filename().string()},
           {"source_hash", kept.profile.model_hash},
@@ -86,6 +92,7 @@ nlohmann::json inputs_of(const BudgetReport& report, const KeptProfile& kept, co
           {"loss_scale_millionths", std::to_string(scale)},
           {"query", adapt::to_string(report.asked.query)},
           {"asked", asked_facts(report.asked)},
+          {"type", type},
           {"machine", describe(kept.profile.measured_on.machine)},
           {"energy_meter", kept.profile.energy.meter},
           {"threads", std::to_string(kept.profile.measured_on.threads)}};
@@ -209,7 +216,7 @@ void make_budget(const Arguments& arguments, const Streams& streams) {
   const KeptProfile kept =
       find_profile(arguments, loaded.model->config(), model::model_hash(source), pool, *meter);
   BudgetBuilder builder(loaded, input, kept.profile, report.asked.query, *meter,
-                        file_type(arguments.text("--type")), pool, !arguments.flag("--quiet"));
+                        file_numbers(arguments.text("--type")), pool, !arguments.flag("--quiet"));
   if (arguments.given("--text")) builder.probe(arguments.text("--text"));
 
   BuiltBudget built = builder.build(report.asked);
@@ -222,7 +229,7 @@ void make_budget(const Arguments& arguments, const Streams& streams) {
                    : built.nearest.empty() ? "target_perplexity"
                                            : built.nearest.front().name;
   report.name = out.filename().string(), report.source = source;
-  const nlohmann::json inputs = inputs_of(report, kept, builder);
+  const nlohmann::json inputs = inputs_of(report, kept, builder, arguments.text("--type"));
   if (arguments.given("--audit"))
     record_decisions(arguments.text("--audit"), "budget", inputs, built.decisions);
   if (!built.feasible) refuse(arguments, streams, report);
@@ -359,8 +366,9 @@ const Command kBudgetCommand{
          {.name = "--type",
           .value = "TYPE",
           .initial = "f32",
-          .help = "of the numbers in model.safetensors",
-          .choices = {"f32", "f16", "bf16"}},
+          .help = "of the numbers in model.safetensors; int8 and int4: codes as of qtf quantize, from which "
+                  "the model is run and measured",
+          .choices = {"f32", "f16", "bf16", "int8", "int4"}},
          {.name = "--verify",
           .type = ValueType::flag,
           .help = "measure MODEL, which qtf budget made, afresh; exit status 2 if a budget does not hold"}}),

@@ -75,6 +75,29 @@ TEST_F(BudgetCommand, HalfTheBytesANumberKeepTwiceTheNumbers) {
   EXPECT_GT(narrow["measured"]["params"].get<double>(), 1.8 * wide["measured"]["params"].get<double>());
 }
 
+TEST_F(BudgetCommand, CodesKeepAFileSmallAndAreWhatIsMeasured) {
+  double fewer = 0;
+  for (const auto& [type, dtype] : {std::pair{"f32", ""}, {"int8", "int8"}, {"int4", "int4"}}) {
+    const auto report =
+        call_json(budget_call(type, {"--max-bytes", "38kB", "--type", type, "--text", place_.book()}));
+    EXPECT_LE(report["measured"]["bytes"].get<int64_t>(), 38'000) << type;
+    EXPECT_GT(report["measured"]["bytes"].get<int64_t>(), *dtype ? 30'000 : 36'000) << type;
+    const auto info = call_json({"info", place_ / type});
+    EXPECT_EQ(info["parameters"], report["measured"]["params"]) << type;
+    EXPECT_EQ(read_file(place_ / (std::string(type) + "/config.json")).find(dtype) != std::string::npos,
+              true);
+    const auto measured = call_json({"eval", place_ / type, "--text", place_.book(), "--json"});
+    EXPECT_NEAR(std::log(report["measured"]["perplexity"].get<double>()),
+                measured["nats_per_token"].get<double>(), 0.05)
+        << type;
+    const Result verified = call({"budget", place_ / type, "--verify"});
+    EXPECT_EQ(verified.status, 0) << verified.err;
+    const auto numbers = report["measured"]["params"].get<double>();
+    EXPECT_GT(numbers, 1.2 * fewer) << type;
+    fewer = numbers;
+  }
+}
+
 TEST_F(BudgetCommand, EveryChoiceIsRecorded) {
   call_json(budget_call("small", {"--max-params", "30k"}));
   std::map<std::string, int> kinds;

@@ -23,17 +23,6 @@ struct Numbers {
   void weigh(Matrix<T> p, Matrix<T> out) const { gemm<T>(p, values, out); }
 };
 
-/// Codes written out for many queries.
-struct UnpackedCodes {
-  CodedHead head;
-  PackedView<float> keys_t, values;
-  void scores(ConstMatrix<float> q, Matrix<float> p) const { gemm<float>(q, keys_t, p); }
-  void weigh(Matrix<float> p, Matrix<float> out) const {
-    head.scale(p);
-    gemm<float>(p, values, out);
-  }
-};
-
 /// What a call of attention_forward() leaves, a row a query.
 template <class T>
 struct Attended {
@@ -93,9 +82,7 @@ void cached_attention_forward(ConstMatrix<T> q, const KvCache<T>& cache, int64_t
       const Attended<T> to{out, log_sum_exp, entropy};
       if (q.rows < kPackedFrom) return attend_block<T>(q, head, first, scale, to, scratch);
       const ArenaScope scope(scratch);
-      const UnpackedCodes unpacked{head, head.unpack_keys_t(q.cols, seen, scratch),
-                                   head.unpack_values(q.cols, seen, scratch)};
-      return attend_blocks<T>(q, unpacked, first, scale, to, scratch);
+      return attend_blocks<T>(q, UnpackedHead(head, q.cols, seen, scratch), first, scale, to, scratch);
     }
   }
   attention_forward<T>(q, cache.keys_t(layer, kv_head, seen), cache.values(layer, kv_head, seen), first,

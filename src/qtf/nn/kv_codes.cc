@@ -1,6 +1,6 @@
 #include "qtf/nn/kv_codes.h"
 
-#include "qtf/kernels/gemm.h"
+#include "qtf/kernels/gemm_columns.h"
 #include "qtf/kernels/vector.h"
 #include "qtf/tensor/quantized_gemm.h"
 
@@ -12,14 +12,17 @@ int64_t even(int64_t n) {
   return (n + 1) / 2 * 2;
 }
 
-/// The first [k, n] of a packed B.
-PackedView<float> unpack(CodeType type, const kernels::QuantizedPanels& b, int64_t k, int64_t n,
-                         Arena& memory) {
-  auto* panels = memory.allocate<float>(kernels::gemm_packed_size<float>(k, n));
-  with_code(type, [&](auto code) {
-    kernels::quantized_unpack<decltype(code)>(0, (n + b.width - 1) / b.width, k, b, panels);
-  });
-  return {panels, k, n};
+/// Of values: a head's numbers in one panel of whole vectors.
+int64_t panel_width(int64_t head_dim) {
+  return (head_dim + kernels::kColumnGrain - 1) / kernels::kColumnGrain * kernels::kColumnGrain;
+}
+
+/// The first [k, n] of a packed B, in panels of its width.
+const float* unpack(CodeType type, const kernels::QuantizedPanels& b, int64_t k, int64_t n, Arena& memory) {
+  const int64_t panels = (n + b.width - 1) / b.width;
+  auto* unpacked = memory.allocate<float>(panels * b.width * k);
+  with_code(type, [&](auto code) { kernels::quantized_unpack<decltype(code)>(0, panels, k, b, unpacked); });
+  return unpacked;
 }
 
 void multiply(CodeType type, ConstMatrix<float> a, const kernels::QuantizedPanels& b, Matrix<float> c) {
@@ -29,6 +32,11 @@ void multiply(CodeType type, ConstMatrix<float> a, const kernels::QuantizedPanel
   });
 }
 
+/// The scales of values, into their tokens' probabilities.
+void scale(const float* scales, Matrix<float> p) {
+  for (int64_t i = 0; scales && i < p.rows; ++i) kernels::multiply<float>(p.cols, scales, p.row(i));
+}
+
 }  // namespace
 
 void CodedHead::scores(ConstMatrix<float> q, Matrix<float> p) const {
@@ -36,28 +44,31 @@ void CodedHead::scores(ConstMatrix<float> q, Matrix<float> p) const {
 }
 
 void CodedHead::weigh(Matrix<float> p, Matrix<float> out) const {
-  scale(p);
+  scale(value_scales, p);
   multiply(type, p, values, out);
 }
 
-void CodedHead::scale(Matrix<float> p) const {
-  if (!value_scales) return;
-  for (int64_t i = 0; i < p.rows; ++i) kernels::multiply<float>(p.cols, value_scales, p.row(i));
+UnpackedHead::UnpackedHead(const CodedHead& head, int64_t head_dim, int64_t tokens, Arena& memory)
+    : head_(head),
+      tokens_(tokens),
+      keys_t_{unpack(head.type, head.keys_t, head_dim, tokens, memory), head_dim, tokens},
+      values_(unpack(head.type, head.values, tokens, head_dim, memory)) {}
+
+void UnpackedHead::scores(ConstMatrix<float> q, Matrix<float> p) const {
+  gemm<float>(q, keys_t_, p);
 }
 
-PackedView<float> CodedHead::unpack_keys_t(int64_t head_dim, int64_t tokens, Arena& memory) const {
-  return unpack(type, keys_t, head_dim, tokens, memory);
-}
-
-PackedView<float> CodedHead::unpack_values(int64_t head_dim, int64_t tokens, Arena& memory) const {
-  return unpack(type, values, tokens, head_dim, memory);
+void UnpackedHead::weigh(Matrix<float> p, Matrix<float> out) const {
+  scale(head_.value_scales, p);
+  kernels::gemm_columns<float>(p.rows, 0, out.cols, p.cols, p.data, p.row_stride, values_, tokens_, out.data,
+                               out.row_stride, false, head_.values.width);
 }
 
 KvCodes::KvCodes(CodeType type, int64_t heads, int64_t head_dim, int64_t capacity)
     : type_(type), head_dim_(head_dim), capacity_(capacity) {
   with_code(type, [&]<class Code>(Code) {
     key_bytes_ = kernels::quantized_size<Code>(head_dim, capacity, even(head_dim));
-    value_bytes_ = kernels::quantized_size<Code>(capacity, head_dim, even(capacity));
+    value_bytes_ = kernels::quantized_size<Code>(capacity, head_dim, even(capacity), panel_width(head_dim));
     if (Code::kScaled) scales_.resize(static_cast<size_t>(heads * capacity));
   });
   keys_.resize(static_cast<size_t>(heads * key_bytes_));
@@ -76,10 +87,11 @@ void KvCodes::store(int64_t head, int64_t position, const float* key, const floa
 }
 
 CodedHead KvCodes::head(int64_t head) const {
-  return {.type = type_,
-          .keys_t = {keys_.data() + head * key_bytes_, head_dim_, even(head_dim_)},
-          .values = {values_.data() + head * value_bytes_, capacity_, even(capacity_)},
-          .value_scales = scales_.empty() ? nullptr : scales_.data() + head * capacity_};
+  return {
+      .type = type_,
+      .keys_t = {keys_.data() + head * key_bytes_, head_dim_, even(head_dim_)},
+      .values = {values_.data() + head * value_bytes_, capacity_, even(capacity_), 0, panel_width(head_dim_)},
+      .value_scales = scales_.empty() ? nullptr : scales_.data() + head * capacity_};
 }
 
 }  // namespace qtf::nn

@@ -26,11 +26,21 @@ struct CodedHead {
   void scores(ConstMatrix<float> q, Matrix<float> p) const;
   /// out[n, head_dim] = p[n, tokens]·V. p is scaled in place.
   void weigh(Matrix<float> p, Matrix<float> out) const;
-  /// p's columns times the values' scales.
-  void scale(Matrix<float> p) const;
-  /// Kᵀ[head_dim, tokens] and, without its scales, V[tokens, head_dim] written out for many queries.
-  PackedView<float> unpack_keys_t(int64_t head_dim, int64_t tokens, Arena& memory) const;
-  PackedView<float> unpack_values(int64_t head_dim, int64_t tokens, Arena& memory) const;
+};
+
+/// The same with the codes written out as floats, for many queries; the same bits.
+class UnpackedHead {
+ public:
+  UnpackedHead(const CodedHead& head, int64_t head_dim, int64_t tokens, Arena& memory);
+
+  void scores(ConstMatrix<float> q, Matrix<float> p) const;
+  void weigh(Matrix<float> p, Matrix<float> out) const;
+
+ private:
+  CodedHead head_;
+  int64_t tokens_;
+  PackedView<float> keys_t_;
+  const float* values_;  // [tokens, head_dim] in panels of the codes' width
 };
 
 /// The codes of `heads` heads, of all layers together, each of `capacity` tokens.
