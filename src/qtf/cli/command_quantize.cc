@@ -24,6 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::string_view kSuitedBlock = "auto";
+
 /// What a text says of the codes: the quantized model's loss beside the original's.
 struct QuantizationLoss {
   train::Evaluation evaluation;
@@ -73,14 +75,20 @@ model::QuantizedWeights calibrated_or_nearest(const Arguments& arguments, const 
   return compress::quantize(source, compress::calibrate(*dense, input.text, pool), coding, pool);
 }
 
+Coding read_coding(const Arguments& arguments, const model::ModelConfig& config) {
+  const std::string type = arguments.text("--dtype"), block = arguments.text("--block");
+  return block == kSuitedBlock ? model::suited_coding(*code_type_named(type), config)
+                               : model::parse_coding(type, block, "--block");
+}
+
 void run_quantize(const Arguments& arguments, const Streams& streams) {
   const fs::path out = new_model_path(arguments, "quantize");
-  const Coding coding = model::parse_coding(arguments.text("--dtype"), arguments.text("--block"), "--block");
   ThreadPool pool(static_cast<int>(arguments.integer("--threads")));
   const model::LoadedModel original = open_model(arguments.text("MODEL"), "quantize");
   if (original.model->codes())
     throw_input_error("quantize", "{} is quantized already ({}); give the model that it was made from",
                       arguments.text("MODEL"), model::to_string(original.model->codes()->coding));
+  const Coding coding = read_coding(arguments, original.model->config());
   // A fixed gauge saves numbers, but few bits do not tell them apart well enough: 50 % of perplexity against
   // 9 % (docs/quantization.md).
   std::unique_ptr<model::Transformer<float>> spread;
@@ -150,8 +158,10 @@ const Command kQuantizeCommand{
                  .choices = {"f16", "int8", "int4"}},
                 {.name = "--block",
                  .value = "N",
-                 .initial = "32",
-                 .help = "weights of a row that share a scale, an even number; row: all of them"},
+                 .initial = kSuitedBlock,
+                 .help =
+                     "weights of a row that share a scale, an even number; row: all of them; auto: 32, and "
+                     "16 for chains in int4"},
                 {.name = "--text",
                  .value = "FILE",
                  .help = "a text file or a folder of them, to measure what is lost"},

@@ -46,6 +46,22 @@ TEST_F(Quantize, FewerBitsAreSmallerAndLoseMore) {
   }
 }
 
+TEST_F(Quantize, ChainsOf4BitsGetSmallerBlocks) {
+  const std::string chain = place_.train("chain", {"--ratio", "1.5", "--steps", "2"}),
+                    dense = place_.train("dense", {"--steps", "1"});
+  const auto weights = [&](const std::string& model, const std::vector<std::string>& more) {
+    const std::string out = place_ / "codes";
+    EXPECT_EQ(quantize(model, out, more).status, 0);
+    const std::string said = call_json({"info", out}).at("weights");
+    fs::remove_all(out);
+    return said;
+  };
+  EXPECT_EQ(weights(chain, {"--dtype", "int4"}), "int4, blocks of 16");
+  EXPECT_EQ(weights(chain, {"--dtype", "int4", "--block", "32"}), "int4, blocks of 32");
+  EXPECT_EQ(weights(chain, {"--dtype", "int8"}), "int8, blocks of 32");
+  EXPECT_EQ(weights(dense, {"--dtype", "int4"}), "int4, blocks of 32");
+}
+
 TEST_F(Quantize, CalibrationHalvesWhatFewBitsLose) {
   const std::string model = place_.train("chain", {"--ratio", "1.5", "--levels", "2", "--steps", "60"});
   const auto divergence = [&](const std::string& name, const std::vector<std::string>& more) {

@@ -53,6 +53,12 @@ Coding parse_coding(std::string_view type, std::string_view block, std::string_v
   return coding;
 }
 
+Coding suited_coding(CodeType type, const ModelConfig& config) {
+  const bool chains = std::ranges::any_of(
+      config.shapes, [](const auto& shape) { return shape.second.kind == tt::ShapeKind::chain; });
+  return {.type = type, .block = chains && type == CodeType::int4 ? 16 : 32};
+}
+
 std::string block_name(const Coding& coding) {
   return coding.block == Coding::kWholeRow ? std::string(kWholeRowName) : std::to_string(coding.block);
 }

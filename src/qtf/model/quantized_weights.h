@@ -26,6 +26,9 @@ struct QuantizedWeights {
 /// types that do not exist and blocks that do not fit: odd ones, and beyond kLargestBlock.
 Coding parse_coding(std::string_view type, std::string_view block, std::string_view place);
 inline constexpr int64_t kLargestBlock = 1 << 16;
+/// With the block that suits a model: 32 weights a scale, and 16 for chains in 4 bits, which lose a quarter
+/// more with 32 (docs/quantization.md).
+Coding suited_coding(CodeType type, const ModelConfig& config);
 /// "int8, blocks of 32".
 std::string to_string(const Coding& coding);
 /// The second word that parse_coding takes: "32" or "row".
