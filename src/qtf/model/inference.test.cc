@@ -88,9 +88,13 @@ std::string name_of(const testing::TestParamInfo<ModelAndCache>& row) {
   return small.name + (type ? "_cache_" + std::string(name(*type)) : "");
 }
 INSTANTIATE_TEST_SUITE_P(Table, EverySmallModel,
-                         testing::Combine(testing::ValuesIn(small_models()),
-                                          testing::Values(std::nullopt, CodeType::f16, CodeType::int8,
-                                                          CodeType::int4)),
+                         testing::Combine(testing::ValuesIn(small_models()), testing::Values(std::nullopt)),
+                         name_of);
+INSTANTIATE_TEST_SUITE_P(OfCodes, EverySmallModel,
+                         testing::Combine(testing::Values(small_model("llama"), small_model("gpt2"),
+                                                          small_model("llama_levels"),
+                                                          small_model("gpt2_quantum_levels")),
+                                          testing::Values(CodeType::f16, CodeType::int8, CodeType::int4)),
                          name_of);
 
 TEST_P(EverySmallModel, WholeChunkedAndTokenByTokenHaveOneThreadsBits) {
