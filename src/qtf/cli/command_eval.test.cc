@@ -67,6 +67,9 @@ TEST_F(Eval, TellsOfTheQuantumLayer) {
   EXPECT_EQ(shots.at("nats_per_token"), eval({"--shots", "20"}, model).at("nats_per_token"));
   EXPECT_NE(shots.at("nats_per_token"),
             eval({"--shots", "20", "--measurement-seed", "2"}, model).at("nats_per_token"));
+  const json halves = eval({"--cache-dtype", "f16"}, model);
+  EXPECT_NEAR(halves.at("routed_share"), e.at("routed_share"), 0.02);
+  EXPECT_NEAR(halves.at("circuit_entropy"), e.at("circuit_entropy"), 0.02);
   EXPECT_FALSE(eval({}).contains("routed_share"));
   EXPECT_NE(call({"eval", model, "--text", place_.book()}).out.find("% of the tokens routed"),
             std::string::npos);

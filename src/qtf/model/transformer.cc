@@ -367,12 +367,17 @@ void Transformer<T>::hidden_states_by_caches(const TokenBatch& batch, const Leve
     const auto length = static_cast<size_t>(batch.length);
     chunks.push_back({batch.inputs.subspan(i * length, length), &caches[i]});
   }
-  forward(chunks, levels, hidden, arena, entropy);
+  if (levels.scheduler && levels.scheduler->asks_output()) {
+    forward(chunks, levels, hidden, arena,
+            entropy);  // one token after the other, whose circuits it does not tell
+    if (routes.circuit_entropy) std::fill_n(routes.circuit_entropy, batch.rows(), T{0});
+  } else {
+    forward_pass(chunks, levels, hidden, arena, entropy, routes.circuit_entropy);
+  }
   for (int64_t row = 0; routes.routed && row < batch.rows(); ++row) {
     const nn::KvCache<T>& cache = caches[static_cast<size_t>(row / batch.length)];
     const int64_t t = row % batch.length;
     routes.routed[row] = cache.routed_before(t + 1) > cache.routed_before(t);
-    if (routes.circuit_entropy) routes.circuit_entropy[row] = T{0};
   }
 }
 
@@ -559,14 +564,15 @@ void Transformer<T>::forward(std::span<const Chunk<T>> chunks, const Levels& lev
 
 template <class T>
 void Transformer<T>::forward_pass(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden,
-                                  Arena& arena, Matrix<T> entropy) const {
+                                  Arena& arena, Matrix<T> entropy, T* circuit_entropy) const {
   const ArenaScope scope(arena);
   const NewTokens<T> tokens = new_tokens(chunks);
   const Matrix<T> x(arena.allocate<T>(tokens.rows() * config_.width), tokens.rows(), config_.width);
   embed(tokens.tokens, tokens.segments, x, nullptr, levels.level, arena);
   const auto entropies = row_pointers(entropy);
   auto* routed = arena.allocate<uint8_t>(tokens.rows());
-  Deciders<T> deciders(quantum_.get(), levels, tokens.segments, {.routed = routed});
+  Deciders<T> deciders(quantum_.get(), levels, tokens.segments,
+                       {.routed = routed, .circuit_entropy = circuit_entropy});
   run_blocks(deciders.in({tokens.segments, tokens.rows(), levels.level, {}, nullptr, entropies}), x, hidden,
              nullptr, arena);
   if (quantum_) keep_routes<T>(tokens.segments, routed);

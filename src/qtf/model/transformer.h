@@ -229,7 +229,7 @@ class Transformer {
                ConstMatrix<T> probabilities, T* gradients, Arena& arena) const;
   NewTokens<T> new_tokens(std::span<const Chunk<T>> chunks) const;
   void forward_pass(std::span<const Chunk<T>> chunks, const Levels& levels, Matrix<T> hidden, Arena& arena,
-                    Matrix<T> entropy) const;
+                    Matrix<T> entropy, T* circuit_entropy = nullptr) const;
   void hidden_states_by_caches(const TokenBatch& batch, const Levels& levels, Matrix<T> hidden, Arena& arena,
                                Matrix<T> entropy, const RouteTrace<T>& routes) const;
   void check_tokens(std::span<const int32_t> tokens) const;
