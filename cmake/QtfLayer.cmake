@@ -36,6 +36,26 @@ if(QTF_BUILD_FUZZERS)
   add_custom_target(fuzzers)  # all of them; scripts/fuzz runs them
 endif()
 
+# What most files include, precompiled once for all folders that are compiled alike. Only where files are joined: the
+# other builds show which file forgot an include.
+set(QTF_COMMON_HEADERS "")
+if(CMAKE_UNITY_BUILD)
+  set(QTF_COMMON_HEADERS <algorithm> <array> <atomic> <chrono> <cmath> <filesystem> <functional> <map> <memory> <mutex>
+    <optional> <span> <string> <thread> <unordered_map> <variant> <vector> <fmt/format.h>
+    ${CMAKE_SOURCE_DIR}/src/qtf/base/json.h)
+endif()
+
+# `kind` names what is compiled alike; its first target holds the precompiled headers.
+function(qtf_precompile target kind)
+  get_property(holder GLOBAL PROPERTY qtf_precompiled_${kind})
+  if(holder)
+    target_precompile_headers(${target} REUSE_FROM ${holder})
+  elseif(ARGN)
+    target_precompile_headers(${target} PRIVATE ${ARGN})
+    set_property(GLOBAL PROPERTY qtf_precompiled_${kind} ${target})
+  endif()
+endfunction()
+
 function(qtf_layer name)
   cmake_parse_arguments(ARG "SEPARATE;SEPARATE_TESTS;ARRANGES" "" "DEPS;LIBS" ${ARGN})
   set(dir ${CMAKE_SOURCE_DIR}/src/qtf/${name})
@@ -55,6 +75,9 @@ function(qtf_layer name)
     endif()
     if(ARG_ARRANGES)
       target_compile_options(qtf_${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+      qtf_precompile(qtf_${name} arranging ${QTF_COMMON_HEADERS})
+    else()
+      qtf_precompile(qtf_${name} computing ${QTF_COMMON_HEADERS})
     endif()
   else()
     add_library(qtf_${name} INTERFACE)
@@ -67,12 +90,7 @@ function(qtf_layer name)
     if(ARG_SEPARATE OR ARG_SEPARATE_TESTS)
       set_target_properties(${name}_test PROPERTIES UNITY_BUILD OFF)
     endif()
-    # Precompiled once, with the lowest folder's tests, for all.
-    if(name STREQUAL base)
-      target_precompile_headers(base_test PRIVATE <gtest/gtest.h>)
-    else()
-      target_precompile_headers(${name}_test REUSE_FROM base_test)
-    endif()
+    qtf_precompile(${name}_test tests <gtest/gtest.h> ${QTF_COMMON_HEADERS})
     target_compile_definitions(${name}_test PRIVATE
       QTF_SOURCE_DIR="${CMAKE_SOURCE_DIR}" QTF_SHARED_DIR="${CMAKE_SOURCE_DIR}/../shared")
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}/ DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600)

@@ -1,9 +1,9 @@
 #include "qtf/adapt/allocation.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 
 namespace qtf::adapt {
 

@@ -2,9 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/base/random.h"
 
 namespace qtf::adapt {

@@ -1,11 +1,11 @@
 #include "qtf/adapt/budget_solver.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "qtf/adapt/allocation.h"
 #include "qtf/adapt/budget_search.h"
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 
 namespace qtf::adapt {
 

@@ -4,10 +4,10 @@
 
 #include <chrono>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/base/random.h"
 
 namespace qtf::adapt {

@@ -1,8 +1,9 @@
 #include "qtf/adapt/latency.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include "qtf/base/json.h"
 
 namespace qtf::adapt {
 

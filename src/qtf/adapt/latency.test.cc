@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
+#include "qtf/base/json.h"
 
 namespace qtf::adapt {
 namespace {

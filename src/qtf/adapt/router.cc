@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include "qtf/base/json.h"
 
 namespace qtf::adapt {
 

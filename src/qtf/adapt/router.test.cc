@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "qtf/adapt/entropy_distribution.h"
+#include "qtf/base/json.h"
 #include "qtf/base/random.h"
 
 namespace qtf::adapt {

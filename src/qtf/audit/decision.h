@@ -2,11 +2,12 @@
 // their decision structs as Decisions and their kinds as DecisionKinds; cli/decision_kinds.cc lists them all.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "qtf/base/json.h"
 
 namespace qtf::audit {
 

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
+#include "qtf/base/json.h"
 #include "qtf/base/sha256.h"
 
 namespace qtf::audit {

@@ -6,13 +6,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "qtf/audit/record.h"
 #include "qtf/audit/sqlite.h"
+#include "qtf/base/json.h"
 
 namespace qtf::audit {
 

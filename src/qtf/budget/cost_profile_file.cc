@@ -1,7 +1,7 @@
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/base/sha256.h"
 #include "qtf/budget/cost_profile.h"
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <nlohmann/json.hpp>
 
 #include "qtf/adapt/decision_records.h"
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 
 namespace qtf::budget {
 

@@ -4,10 +4,10 @@
 
 #include <cmath>
 
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/budget/budget_test.h"
 #include "qtf/model/parameters.h"
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "qtf/adapt/decision_records.h"
+#include "qtf/base/json.h"
 #include "qtf/base/progress.h"
 #include "qtf/compress/plan.h"
 #include "qtf/compress/quantize.h"

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
+#include "qtf/base/json.h"
 #include "qtf/base/quantity.h"
 
 namespace qtf::cli {

@@ -13,13 +13,13 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/base/temporary_folder.h"
 #include "qtf/cli/cli.h"
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <ctime>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
 
@@ -15,6 +14,7 @@
 #include "qtf/audit/store.h"
 #include "qtf/audit/verify.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 #include "qtf/cli/command.h"
 #include "qtf/cli/decision_kinds.h"

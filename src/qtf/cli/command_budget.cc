@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "qtf/audit/fields.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/base/quantity.h"
 #include "qtf/base/sha256.h"
 #include "qtf/cli/budget_build.h"

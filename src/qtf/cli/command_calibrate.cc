@@ -1,9 +1,9 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "qtf/base/json.h"
 #include "qtf/cli/making_records.h"
 #include "qtf/cli/model_card.h"
 #include "qtf/cli/open_model.h"

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 #include "qtf/cli/circuit_source.h"
 #include "qtf/quantum/drawing.h"

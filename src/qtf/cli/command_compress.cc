@@ -4,11 +4,11 @@
 
 #include <chrono>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
 
 #include "qtf/audit/fields.h"
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
 #include "qtf/cli/calibration_input.h"

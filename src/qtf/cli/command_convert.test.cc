@@ -1,5 +1,5 @@
-#include <nlohmann/json.hpp>
 
+#include "qtf/base/json.h"
 #include "qtf/cli/cli_test.h"
 
 namespace qtf::cli {

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "qtf/base/json.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/rank_options.h"
 #include "qtf/cli/token_decisions.h"

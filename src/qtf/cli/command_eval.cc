@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
 
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/cli/making_records.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/cli/profile_table.h"

@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
 
@@ -12,6 +11,7 @@
 #include "qtf/audit/replay.h"
 #include "qtf/audit/verify.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/budget/fit.h"
 #include "qtf/cli/auditor_report.h"
 #include "qtf/cli/command.h"

@@ -1,12 +1,12 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
 
 #include "qtf/adapt/decision_records.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/base/quantity.h"
 #include "qtf/cli/energy_options.h"
 #include "qtf/cli/open_model.h"

@@ -1,8 +1,8 @@
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 #include "qtf/cli/command.h"
 #include "qtf/model/model_folder.h"

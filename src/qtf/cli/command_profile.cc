@@ -1,8 +1,8 @@
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "qtf/base/json.h"
 #include "qtf/cli/measured_costs.h"
 #include "qtf/cli/open_model.h"
 #include "qtf/model/model_files.h"

@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
 
 #include "qtf/audit/fields.h"
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 #include "qtf/cli/calibration_input.h"
 #include "qtf/cli/making_records.h"

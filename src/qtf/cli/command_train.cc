@@ -1,9 +1,9 @@
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <ostream>
 #include <sstream>
 
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 #include "qtf/base/progress.h"
 #include "qtf/cli/making_records.h"

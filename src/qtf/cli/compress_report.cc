@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/html.h"
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 #include "qtf/cli/html_report.h"
 

@@ -4,7 +4,8 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
+
+#include "qtf/base/json.h"
 
 namespace qtf::cli {
 

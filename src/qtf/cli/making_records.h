@@ -3,10 +3,10 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "qtf/audit/decision.h"
+#include "qtf/base/json.h"
 #include "qtf/train/evaluate.h"
 
 namespace qtf::cli {

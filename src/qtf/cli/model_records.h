@@ -4,12 +4,12 @@
 
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "qtf/audit/verify.h"
+#include "qtf/base/json.h"
 
 namespace qtf::cli {
 

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "qtf/base/json.h"
 #include "qtf/cli/command.h"
 #include "qtf/cli/run_records.h"
 

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/cli/open_model.h"
 
 namespace qtf::cli {

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 #include "qtf/base/sha256.h"
 #include "qtf/cli/making_records.h"

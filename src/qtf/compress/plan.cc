@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "qtf/adapt/decision_records.h"
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/compress/captured_map.h"
 #include "qtf/model/rank_choice_record.h"
 

@@ -6,11 +6,11 @@
 #include <charconv>
 #include <cstdlib>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/base/random.h"
 #include "qtf/explain/reasoning.h"
 

@@ -4,9 +4,8 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
-#include <nlohmann/json.hpp>
-
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/explain/fake_chat_server.h"
 #include "qtf/explain/fake_tls_server.h"
 #include "qtf/explain/reasoning.h"

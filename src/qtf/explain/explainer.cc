@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 #include "qtf/base/sha256.h"
 #include "qtf/explain/reasoning.h"

@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "qtf/base/html.h"
+#include "qtf/base/json.h"
 
 namespace qtf::explain {
 

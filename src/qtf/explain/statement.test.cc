@@ -2,9 +2,9 @@
 
 #include <iostream>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/explain/check_test.h"
 
 namespace qtf::explain {

@@ -2,10 +2,10 @@
 
 #include <iterator>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 
 namespace qtf::io::internal {
 

@@ -1,9 +1,9 @@
 #include "qtf/model/config_file.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/model/quantized_weights.h"
 #include "qtf/model/rank_policy.h"
 

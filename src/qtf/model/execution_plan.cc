@@ -1,10 +1,10 @@
 #include "qtf/model/execution_plan.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "qtf/adapt/decision_records.h"
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/model/map_timer.h"
 
 namespace qtf::model {

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/base/sha256.h"
 #include "qtf/base/temporary_folder.h"
 #include "qtf/model/dense_model.h"

@@ -1,12 +1,12 @@
 #include "qtf/model/rank_calibration.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "qtf/adapt/decision_records.h"
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/model/rank_gate.h"
 
 namespace qtf::model {

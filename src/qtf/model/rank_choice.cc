@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/tt/gauge.h"
 
 namespace qtf::model {

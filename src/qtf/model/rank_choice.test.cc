@@ -4,9 +4,9 @@
 
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/model/gauge.h"
 #include "qtf/tt/gauge.h"
 

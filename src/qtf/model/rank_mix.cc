@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
+#include "qtf/base/json.h"
 
 namespace qtf::model {
 

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/model/config.h"
 
 namespace qtf::model {

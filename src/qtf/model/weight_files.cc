@@ -1,9 +1,8 @@
 #include "qtf/model/weight_files.h"
 
-#include <nlohmann/json.hpp>
-
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 
 namespace qtf::model {
 

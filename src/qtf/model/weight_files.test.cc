@@ -2,10 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/base/temporary_folder.h"
 #include "qtf/model/model_folder.h"
 

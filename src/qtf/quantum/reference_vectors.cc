@@ -2,10 +2,10 @@
 
 #include <bit>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/quantum/gradient.h"
 #include "qtf/quantum/templates.h"
 

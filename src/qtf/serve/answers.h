@@ -1,11 +1,11 @@
 // The JSON of answers, in OpenAI's forms.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "qtf/base/json.h"
 #include "qtf/serve/completion_request.h"
 #include "qtf/serve/engine.h"
 #include "qtf/serve/http.h"

@@ -8,10 +8,10 @@
 #include <array>
 #include <ctime>
 #include <mutex>
-#include <nlohmann/json.hpp>
 
 #include "qtf/base/error.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/base/sha256.h"
 #include "qtf/quantum/drawing.h"
 #include "qtf/serve/answers.h"

@@ -5,12 +5,12 @@
 #include <fmt/format.h>
 #include <chrono>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "qtf/audit/store.h"
 #include "qtf/audit/verify.h"
 #include "qtf/base/file.h"
+#include "qtf/base/json.h"
 #include "qtf/base/sha256.h"
 #include "qtf/base/temporary_folder.h"
 #include "qtf/explain/fake_chat_server.h"

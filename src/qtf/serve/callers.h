@@ -8,9 +8,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "qtf/base/json.h"
 #include "qtf/serve/answers.h"
 #include "qtf/serve/http.h"
 

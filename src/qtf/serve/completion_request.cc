@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 #include "qtf/text/utf8.h"
 

@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "qtf/audit/verify.h"
+#include "qtf/base/json.h"
 #include "qtf/base/sha256.h"
 #include "qtf/model/gauge.h"
 

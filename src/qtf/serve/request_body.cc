@@ -2,8 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
+#include "qtf/base/json.h"
 #include "qtf/base/parse.h"
 
 namespace qtf::serve {

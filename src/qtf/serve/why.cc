@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <nlohmann/json.hpp>
 
 #include "qtf/adapt/decision_records.h"
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/base/sha256.h"
 #include "qtf/explain/page.h"
 #include "qtf/explain/token_decisions.h"

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <nlohmann/json.hpp>
 #include <queue>
 #include <unordered_map>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/text/pieces.h"
 #include "qtf/text/utf8.h"
 #include "qtf/text/word_cache.h"

@@ -1,8 +1,7 @@
 #include "qtf/text/byte_tokenizer.h"
 
-#include <nlohmann/json.hpp>
-
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/text/byte_level_bpe.h"
 #include "qtf/text/pieces.h"
 #include "qtf/text/utf8.h"

@@ -1,10 +1,10 @@
 // A small byte-level vocabulary for tests and fuzzing.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "qtf/base/json.h"
 #include "qtf/text/utf8.h"
 
 namespace qtf::text {

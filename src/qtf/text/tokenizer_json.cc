@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/text/byte_level_bpe.h"
 #include "qtf/text/pieces.h"
 #include "qtf/text/utf8.h"

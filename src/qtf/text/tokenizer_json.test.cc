@@ -2,9 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/text/random_text.h"
 #include "qtf/text/sentencepiece.h"
 #include "qtf/text/small_bpe.h"

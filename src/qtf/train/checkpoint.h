@@ -4,8 +4,8 @@
 
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json.hpp>
 
+#include "qtf/base/json.h"
 #include "qtf/train/step.h"
 
 namespace qtf::train {

@@ -3,7 +3,8 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
+
+#include "qtf/base/json.h"
 
 namespace qtf::train {
 

@@ -1,10 +1,10 @@
 #include "qtf/train/ranks.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 
 namespace qtf::train {
 

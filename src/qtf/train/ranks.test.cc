@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "qtf/base/error.h"
+#include "qtf/base/json.h"
 #include "qtf/train/thread_ranks.h"
 #include "qtf/train/train_test.h"
 

@@ -9,10 +9,10 @@
 #include <csignal>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
 
+#include "qtf/base/json.h"
 #include "qtf/model/model_folder.h"
 #include "qtf/train/thread_ranks.h"
 #include "qtf/train/train_test.h"
